@@ -18,7 +18,9 @@ fn create_and_cancel(criterion: &mut Criterion) {
             bencher.iter(|| {
                 n += 1;
                 let delay = Duration::from_millis(1_000 + n * 104_729 % 60_000);
-                let call = reactor.call_later(delay, move || drop(black_box(n)));
+                let call = reactor.call_later(delay, move || {
+                    black_box(n);
+                });
                 assert!(call.cancel());
             });
         });
