@@ -93,6 +93,31 @@ fn a_posted_body_reaches_the_origin_and_its_answer_the_client() {
 }
 
 #[test]
+fn a_get_ends_with_its_head() {
+    let (tell, told) = channel();
+    let tell = std::sync::Mutex::new(tell);
+    let origin = serve(move |mut stream| {
+        let head = read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("answered");
+        let mut more = Vec::new();
+        stream.read_to_end(&mut more).expect("the proxy closes");
+        let _ = tell.lock().expect("one connection").send((head, more));
+    });
+    let (proxy, at) = proxy();
+    let request = format!("GET http://{origin}/path?q HTTP/1.1\r\nHost: {origin}\r\nX-Mine: kept\r\n");
+    assert_status(&exchange(at, format!("{request}Proxy-Connection: keep-alive\r\n\r\n").as_bytes()), "200");
+    let (head, more) = told.recv_timeout(PATIENCE).expect("the origin saw it");
+    assert!(more.is_empty(), "{:?} came after the head", String::from_utf8_lossy(&more));
+    assert!(head.starts_with("GET /path?q HTTP/1.1\r\n"), "{head}");
+    let head = head.to_ascii_lowercase();
+    assert!(head.contains("\r\nx-mine: kept\r\n"), "{head}");
+    for unwanted in ["transfer-encoding", "content-length", "proxy-connection", "user-agent"] {
+        assert!(!head.contains(unwanted), "{unwanted} in {head}");
+    }
+    proxy.interrupt_and_finish();
+}
+
+#[test]
 fn garbage_is_a_400() {
     let (proxy, at) = proxy();
     let origin = closed_port();
