@@ -59,7 +59,7 @@ impl Core {
     }
 
     pub(crate) fn crash(&self) {
-        if self.looping.get() {
+        if self.is_in_loop() {
             self.crashed.set(true);
         }
     }
