@@ -13,6 +13,8 @@ mod pool;
 mod remote;
 mod signals;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod triggers;
 mod watch;
 

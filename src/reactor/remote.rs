@@ -213,7 +213,10 @@ impl<T: 'static> Awaited for Promise<T> {
         self
     }
     fn stop(self: Box<Self>) {
-        self.errback(ReactorError::Stopped);
+        // Not where nobody waits: that would be logged as a failure nobody looked at.
+        if !self.is_forgotten() {
+            self.errback(ReactorError::Stopped);
+        }
     }
 }
 /// Where a thread in `blocking_call` waits; it is told by the drop.
