@@ -222,6 +222,8 @@ pub enum ReactorError {
     NotRunning,
     /// It stopped while somebody waited.
     Stopped,
+    /// A call that waits for the reactor's thread was made on that thread.
+    WrongThread,
 }
 
 /// A name of something that ended, or has not begun, was told to do something (Twisted's `NotConnectingError`,
@@ -331,6 +333,7 @@ messages! {
         Self::Closed => "the reactor has ended: its run() returned or close() was called; make another with Reactor::new()",
         Self::AlreadyRunning => "the reactor is running already: run() was called from one of its callbacks",
         Self::NotRestartable => "a reactor that has stopped cannot run again: make another with Reactor::new()",
+        Self::WrongThread => "this waits for the reactor, so it cannot be called on the reactor's own thread: return a Deferred instead",
         Self::NotRunning => "the reactor is not running: call stop() from one of its callbacks, or close() to end it",
         Self::Stopped => "the reactor stopped before this was done",
     }

@@ -28,3 +28,8 @@ pub use transport::{
     ClientFactory, Connector, Factory, ListeningPort, Producer, Protocol, PullProducer, Transport, TransportRef,
     from_fn,
 };
+
+/// README's snippets are doctests.
+#[cfg(all(doctest, feature = "green"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

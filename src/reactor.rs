@@ -1,183 +1,216 @@
-//! The loop and everything that hangs on it. One a thread; handles are cheap clones.
+//! The loop and everything that hangs on it: Twisted's `reactor`. One a thread, and the thread owns it; programs hold names.
+//!
+//! A [`Reactor`] is made by [`Reactor::new`] (or found by [`Reactor::current`]), filled with ports, connections and timers,
+//! and [run](Reactor::run). One turn of its loop is: calls from other threads, due timers, the ready queue as it stood, the
+//! flush of what was written, poll, dispatch. Work queued in a phase waits for the next turn, so nothing starves I/O.
+//!
+//! Connecting and listening are added to `Reactor` by [`crate::transport`].
+pub(crate) mod core;
+pub(crate) mod driver;
+mod future;
+mod pool;
+mod remote;
+mod signals;
+mod sources;
+mod triggers;
+mod watch;
+
+pub use remote::{Remote, RemotePromise};
+pub use triggers::{Phase, Trigger};
+pub use watch::{Descriptor, Watch};
+
+pub(crate) use self::core::{Core, Runnable, State};
+pub(crate) use sources::Source;
+
 use crate::clock::{Clock, DelayedCall};
-use crate::deferred::{Deferred, IntoDeferred};
+use crate::deferred::{IntoDeferred, run_and_report};
+use crate::error::ReactorError;
 use crate::failure::Result;
-use crate::transport::{
-    ClientFactory, Connector, Destination, Factory, ListenAt, ListeningPort, Protocol, TransportRef,
-};
-use std::future::Future;
 use std::marker::PhantomData;
-use std::net::IpAddr;
-use std::os::fd::AsFd;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// A name for this thread's reactor, which the thread owns: `Copy`, so that callbacks may hold it without owning what
-/// owns them. It ends with `run`, `close` or the thread, and everything on it is freed; calls on an ended one do
-/// nothing or fail with `ReactorError::Closed`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A name for this thread's reactor, which the thread owns: `Copy`, so that callbacks may hold it without owning what owns
+/// them. The reactor ends with [`run`](Reactor::run), [`close`](Reactor::close) or the thread, and everything on it is
+/// freed; calls on an ended one do nothing or fail with [`ReactorError::Closed`].
+///
+/// ```
+/// use std::time::Duration;
+/// use twistlet::Reactor;
+///
+/// let reactor = Reactor::new()?;
+/// reactor.call_later(Duration::from_millis(1), move || reactor.stop());
+/// reactor.run()?;
+/// # twistlet::Result::Ok(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reactor {
-    generation: u32,
+    id: u32,
     thread: PhantomData<*const ()>,
 }
 
 impl Reactor {
-    /// Makes this thread's reactor.
-    /// # Errors `ReactorError::AlreadyInstalled` while another lives on this thread; `io::Error`.
+    /// Makes this thread's reactor (Twisted's `installReactor`).
+    ///
+    /// # Errors
+    /// [`ReactorError::AlreadyInstalled`] while another lives on this thread; `io::Error` when the system has no descriptor
+    /// left for the poller.
     pub fn new() -> Result<Reactor> {
-        todo!()
-    }
-    /// Ends a reactor that will not run. Connections are lost, timers and factories dropped.
-    pub fn close(self) {
-        todo!()
+        Core::install(None).map(|core| Reactor::of(&core))
     }
     /// This thread's reactor, made at first use: what `from twisted.internet import reactor` was.
+    ///
+    /// # Panics
+    /// When there is none and the system refuses to make one; [`Reactor::new`] tells why as an error.
+    #[track_caller]
     pub fn current() -> Reactor {
-        todo!()
+        if let Some(core) = Core::current()
+            && core.state.get() != State::Abandoned
+        {
+            return Reactor::of(&core);
+        }
+        match Reactor::new() {
+            Ok(reactor) => reactor,
+            Err(failure) => panic!("no reactor can be made on this thread: {failure}"),
+        }
     }
-    pub fn run(&self) -> Result {
-        todo!()
+    pub(crate) fn of(core: &Core) -> Reactor {
+        Reactor { id: core.id(), thread: PhantomData }
     }
-    pub fn stop(&self) -> Result {
-        todo!()
+    /// The name of no reactor.
+    pub(crate) fn ended() -> Reactor {
+        Reactor { id: 0, thread: PhantomData }
     }
-    pub fn crash(&self) {
-        todo!()
+    /// What the name means, while it means something.
+    pub(crate) fn core(&self) -> Option<Rc<Core>> {
+        Core::named(self.id).filter(|core| !core.is_closed())
     }
-    pub fn is_running(&self) -> bool {
-        todo!()
-    }
-    /// Stops, drains, unwinds green threads until the deadline.
-    pub fn shutdown(&self, deadline: Duration) -> Deferred<()> {
-        todo!()
-    }
-    pub fn handle_signals(&self, on: bool) {
-        todo!()
+    pub(crate) fn open(&self) -> Result<Rc<Core>> {
+        self.core().ok_or_else(|| ReactorError::Closed.into())
     }
 
+    /// Runs the loop until [`stop`](Reactor::stop), then frees everything: connections are lost, timers and factories
+    /// dropped. While it runs, SIGINT and SIGTERM stop it (see [`handle_signals`](Reactor::handle_signals)).
+    ///
+    /// # Errors
+    /// [`ReactorError::AlreadyRunning`] from inside a callback; [`ReactorError::Closed`] when it has ended.
+    ///
+    /// # Blocking
+    /// Holds the thread; with [`join_reactor`](crate::green::join_reactor) the caller becomes the main loop.
+    pub fn run(&self) -> Result<()> {
+        let core = self.open()?;
+        core.run_loop()?;
+        if core.state.get() == State::Finished {
+            core.end();
+        }
+        Ok(())
+    }
+    /// Asks the loop to end: shutdown triggers run in a later turn, never before this returns.
+    ///
+    /// # Errors
+    /// [`ReactorError::NotRunning`] when it does not run or is stopping already; [`ReactorError::Closed`] when it has ended.
+    pub fn stop(&self) -> Result<()> {
+        let core = self.open()?;
+        match core.state.get() {
+            State::Starting | State::Running if !core.stop_asked.replace(true) => Ok(()),
+            _ => Err(ReactorError::NotRunning.into()),
+        }
+    }
+    /// Leaves the loop after the present turn: no triggers, nothing is closed, and [`run`](Reactor::run) may be called again.
+    pub fn crash(&self) {
+        if let Some(core) = self.core() {
+            core.crash();
+        }
+    }
+    /// Ends a reactor: connections are lost, timers and factories dropped, without shutdown triggers. On a running one it
+    /// takes effect when the present turn is over. Calling it twice is harmless.
+    pub fn close(self) {
+        if let Some(core) = self.core() {
+            core.end();
+        }
+    }
+    /// Whether the loop runs: from the during-startup to the during-shutdown triggers.
+    pub fn is_running(&self) -> bool {
+        self.core().is_some_and(|core| matches!(core.state.get(), State::Running | State::Stopping))
+    }
+    /// Whether [`run`](Reactor::run) takes SIGINT and SIGTERM as [`stop`](Reactor::stop). On by default; say `false` before
+    /// `run` when the application has handlers of its own.
+    pub fn handle_signals(&self, on: bool) {
+        if let Some(core) = self.core() {
+            core.signals.set(on);
+        }
+    }
+
+    /// Calls `call` in a later turn, at least `delay` from now; a failure it returns is logged. Never fails: a delay
+    /// beyond the end of time is never, and after shutdown the call is inactive. Resolution: a millisecond.
     pub fn call_later<R: IntoDeferred + 'static>(
         &self,
         delay: Duration,
         call: impl FnOnce() -> R + 'static,
     ) -> DelayedCall {
-        todo!()
+        self.schedule(delay, Box::new(move || run_and_report("a delayed call", call)))
     }
+    /// Calls `call` in the next turn, before I/O. A failure it returns is logged.
     pub fn call_soon<R: IntoDeferred + 'static>(&self, call: impl FnOnce() -> R + 'static) {
-        todo!()
+        if let Some(core) = self.core() {
+            core.call_soon(Box::new(move || run_and_report("a queued call", call)));
+        }
     }
+    /// Calls `call` once the reactor runs: after startup, or in the next turn when it runs already (Twisted's
+    /// `callWhenRunning`).
     pub fn call_when_running<R: IntoDeferred + 'static>(&self, call: impl FnOnce() -> R + 'static) {
-        todo!()
+        if self.is_running() {
+            self.call_soon(call);
+        } else if let Some(core) = self.core() {
+            core.add_trigger(Phase::AfterStartup, call);
+        }
     }
+    /// Calls `call` at a point of the reactor's life (Twisted's `addSystemEventTrigger`). For the before-phases a Deferred
+    /// it returns is waited for; a failure is logged and holds nothing up.
     pub fn add_trigger<R: IntoDeferred + 'static>(&self, phase: Phase, call: impl FnOnce() -> R + 'static) -> Trigger {
-        todo!()
+        match self.core() {
+            Some(core) => core.add_trigger(phase, call),
+            None => Trigger::none(),
+        }
     }
-
-    pub fn listen_tcp(&self, at: impl Into<ListenAt>, factory: impl Factory + 'static) -> Result<ListeningPort> {
-        todo!()
-    }
-    pub fn listen_unix(&self, path: impl AsRef<Path>, factory: impl Factory + 'static) -> Result<ListeningPort> {
-        todo!()
-    }
-    pub fn connect_tcp(&self, to: impl Into<Destination>, factory: impl ClientFactory + 'static) -> Connector {
-        todo!()
-    }
-    pub fn connect_unix(&self, path: impl AsRef<Path>, factory: impl ClientFactory + 'static) -> Connector {
-        todo!()
-    }
-    /// One connection for one protocol (Twisted's `connectProtocol`, `ClientCreator`). Fires right after `connection_made`.
-    pub fn connect_protocol(
-        &self,
-        to: impl Into<Destination>,
-        protocol: impl Protocol + 'static,
-    ) -> Deferred<TransportRef> {
-        todo!()
-    }
-    pub fn resolve(&self, host: &str) -> Deferred<Vec<IpAddr>> {
-        todo!()
-    }
-
-    pub fn call_in_thread(&self, f: impl FnOnce() + Send + 'static) {
-        todo!()
-    }
-    pub fn defer_to_thread<R: IntoDeferred<Value: Send> + Send + 'static>(
-        &self,
-        f: impl FnOnce() -> R + Send + 'static,
-    ) -> Deferred<R::Value> {
-        todo!()
-    }
-    pub fn spawn_local<R: IntoDeferred>(&self, future: impl Future<Output = R> + 'static) -> Deferred<R::Value> {
-        todo!()
-    }
+    /// A handle for other threads.
     pub fn remote(&self) -> Remote {
-        todo!()
+        match self.core() {
+            Some(core) => Remote::of(&core),
+            None => Remote::closed(),
+        }
     }
-    /// Watches a descriptor of the caller's (Twisted's addReader, addWriter) until the registration is dropped.
-    pub fn watch(&self, descriptor: impl AsFd + 'static, handler: impl Descriptor + 'static) -> Result<Watch> {
-        todo!()
-    }
+    /// Figures of the loop.
     pub fn statistics(&self) -> Statistics {
-        todo!()
+        self.core().map(|core| core.statistics()).unwrap_or_default()
     }
 }
+
 impl Clock for Reactor {
     fn now(&self) -> Instant {
-        todo!()
+        self.core().map_or_else(Instant::now, |core| core.now())
     }
     fn schedule(&self, delay: Duration, call: Box<dyn FnOnce()>) -> DelayedCall {
-        todo!()
+        match self.core() {
+            Some(core) => core.schedule(delay, call),
+            None => DelayedCall::inactive(),
+        }
     }
-    fn handle(&self) -> Rc<dyn crate::clock::Clock> {
-        todo!()
+    fn handle(&self) -> Rc<dyn Clock> {
+        Rc::new(*self)
     }
 }
 
-#[derive(Clone, Copy)]
-pub enum Phase {
-    BeforeStartup,
-    DuringStartup,
-    AfterStartup,
-    BeforeShutdown,
-    DuringShutdown,
-    AfterShutdown,
-}
-#[derive(Clone, Copy)]
-pub struct Trigger(u32, PhantomData<*const ()>);
-impl Trigger {
-    pub fn remove(self) -> bool {
-        todo!()
-    }
-}
-pub trait Descriptor {
-    fn readable(&mut self) {}
-    fn writable(&mut self) {}
-}
-pub struct Watch(Rc<()>);
-#[derive(Debug, Clone)]
+/// What [`Reactor::statistics`] tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Statistics {
+    /// Turns of the loop so far.
     pub turns: u64,
+    /// Delayed calls that wait.
     pub timers: usize,
+    /// Descriptors watched: connections, attempts, ports, the user's own; the reactor's own not counted.
     pub descriptors: usize,
+    /// Calls and green threads in the ready queue.
+    pub ready: usize,
 }
-
-/// The one handle that other threads may hold.
-#[derive(Clone)]
-pub struct Remote(std::sync::Arc<()>);
-impl Remote {
-    /// # Errors `ReactorError::Stopped`.
-    pub fn call_from_thread<R: IntoDeferred>(&self, f: impl FnOnce(&Reactor) -> R + Send + 'static) -> Result {
-        todo!()
-    }
-    /// Waits on the calling thread.
-    pub fn blocking_call<R: IntoDeferred<Value: Send>>(
-        &self,
-        f: impl FnOnce(&Reactor) -> R + Send + 'static,
-    ) -> Result<R::Value> {
-        todo!()
-    }
-}
-const _: () = {
-    const fn assert_send_sync<T: Send + Sync + Clone>() {}
-    assert_send_sync::<Remote>()
-};

@@ -1,0 +1,156 @@
+//! The real driver: mio's poller and the system's sockets. Used through `driver::Driver` only.
+use super::{ConnectFault, Event, ListenOptions, Listener, Readiness, Socket};
+use crate::address::Address;
+use socket2::{Domain, Protocol, SockAddr, Type};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Events taken in one poll.
+const EVENTS: usize = 1024;
+/// The token of the waker; no source has it.
+const WAKE: usize = usize::MAX;
+
+pub(crate) struct Driver {
+    poll: mio::Poll,
+    events: mio::Events,
+    waker: Arc<mio::Waker>,
+}
+
+impl Driver {
+    pub(crate) fn new() -> io::Result<Self> {
+        let poll = mio::Poll::new()?;
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(WAKE))?);
+        Ok(Driver { poll, events: mio::Events::with_capacity(EVENTS), waker })
+    }
+    pub(crate) fn poll(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => {}
+            // A signal: back to the loop, which looks at its queues and polls again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        events.extend(self.events.iter().filter(|event| event.token().0 != WAKE).map(|event| {
+            let mut readiness = Readiness::default();
+            for (is, flag) in [
+                (event.is_readable(), Readiness::READABLE),
+                (event.is_writable(), Readiness::WRITABLE),
+                (event.is_read_closed(), Readiness::READ_CLOSED),
+                (event.is_error(), Readiness::ERROR),
+            ] {
+                if is {
+                    readiness = readiness | flag;
+                }
+            }
+            Event { token: event.token().0, readiness }
+        }));
+        Ok(())
+    }
+    pub(crate) fn waker(&self) -> Arc<mio::Waker> {
+        Arc::clone(&self.waker)
+    }
+    pub(crate) fn register(&self, source: &mut impl mio::event::Source, token: usize) -> io::Result<()> {
+        let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        self.poll.registry().register(source, mio::Token(token), both)
+    }
+    pub(crate) fn register_readable(&self, source: &mut impl mio::event::Source, token: usize) -> io::Result<()> {
+        self.poll.registry().register(source, mio::Token(token), mio::Interest::READABLE)
+    }
+    pub(crate) fn deregister(&self, source: &mut impl mio::event::Source) -> io::Result<()> {
+        self.poll.registry().deregister(source)
+    }
+}
+
+pub(crate) fn connect_tcp(to: SocketAddr, bind: Option<SocketAddr>) -> Result<Socket, ConnectFault> {
+    let Some(local) = bind else {
+        return mio::net::TcpStream::connect(to).map(Socket::Tcp).map_err(ConnectFault::Connect);
+    };
+    let socket = stream_socket(Domain::for_address(to), Some(Protocol::TCP)).map_err(ConnectFault::Connect)?;
+    socket.set_reuse_address(true).and_then(|()| socket.bind(&local.into())).map_err(ConnectFault::Bind)?;
+    match socket.connect(&to.into()) {
+        Ok(()) => {}
+        Err(error) if in_progress(&error) => {}
+        Err(error) => return Err(ConnectFault::Connect(error)),
+    }
+    Ok(Socket::Tcp(mio::net::TcpStream::from_std(socket.into())))
+}
+
+fn in_progress(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINPROGRESS) || error.kind() == io::ErrorKind::WouldBlock
+}
+
+pub(crate) fn connect_unix(path: &Path) -> io::Result<Socket> {
+    mio::net::UnixStream::connect(path).map(Socket::Unix)
+}
+
+fn stream_socket(domain: Domain, protocol: Option<Protocol>) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(domain, Type::STREAM, protocol)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+pub(crate) fn listen_tcp(at: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
+    let socket = stream_socket(Domain::for_address(at), Some(Protocol::TCP))?;
+    // So that a restarted server is not held off by connections of its predecessor in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if options.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&at.into())?;
+    socket.listen(options.backlog.min(i32::MAX as u32) as i32)?;
+    Ok(Listener::Tcp(mio::net::TcpListener::from_std(socket.into())))
+}
+
+/// Adopts a listening socket of the caller's.
+pub(crate) fn adopt_listener(listener: std::net::TcpListener) -> io::Result<Listener> {
+    listener.set_nonblocking(true)?;
+    Ok(Listener::Tcp(mio::net::TcpListener::from_std(listener)))
+}
+
+/// The file of a UNIX listening socket, removed with it, unless somebody else has put another there since.
+#[derive(Debug)]
+pub(crate) struct BoundPath {
+    path: PathBuf,
+    inode: Option<(u64, u64)>,
+}
+impl Drop for BoundPath {
+    fn drop(&mut self) {
+        if self.inode.is_some() && inode(&self.path) == self.inode {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).ok().map(|data| (data.dev(), data.ino()))
+}
+
+pub(crate) fn listen_unix(path: &Path, backlog: u32) -> io::Result<Listener> {
+    let socket = stream_socket(Domain::UNIX, None)?;
+    let address = SockAddr::unix(path)?;
+    match socket.bind(&address) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
+            std::fs::remove_file(path)?;
+            socket.bind(&address)?;
+        }
+        bound => bound?,
+    }
+    let bound = BoundPath { path: path.to_owned(), inode: inode(path) };
+    socket.listen(backlog.min(i32::MAX as u32) as i32)?;
+    Ok(Listener::Unix(mio::net::UnixListener::from_std(socket.into()), Some(bound)))
+}
+
+/// A socket file nobody listens on any more: its server died without removing it.
+fn is_stale(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
+    is_socket
+        && std::os::unix::net::UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+pub(crate) fn unix_address(address: &std::os::unix::net::SocketAddr) -> Address {
+    Address::Unix(address.as_pathname().map(Path::to_owned))
+}
