@@ -321,7 +321,7 @@ pub(super) fn settle<T: 'static>(node: Rc<dyn Source<T>>, deferred: Deferred<T>)
     match deferred.into_state() {
         Ok(outcome) => {
             out.outcome.set(Some(outcome));
-            return Some(node);
+            Some(node)
         }
         Err(inner) => {
             let (this, that): (Rc<dyn Node>, Rc<dyn Node>) = (node.clone(), inner.clone());
