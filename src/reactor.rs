@@ -10,6 +10,7 @@ pub(crate) mod driver;
 mod future;
 mod pool;
 mod remote;
+mod shutdown;
 mod signals;
 mod sources;
 mod triggers;

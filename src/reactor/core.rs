@@ -6,6 +6,7 @@
 use super::driver::{Driver, Event, Readiness, os};
 use super::pool::Pool;
 use super::remote::Inbox;
+use super::shutdown::Draining;
 use super::sources::{Source, Sources};
 use super::triggers::Triggers;
 use crate::clock::{DelayedCall, Store};
@@ -23,8 +24,8 @@ const READ_BUFFER: usize = 256 * 1024;
 /// Output written while output is flushed is flushed too, this often, before the poll.
 const FLUSH_ROUNDS: usize = 4;
 /// Spare output buffers kept, and the largest worth keeping.
-const SPARE_BUFFERS: usize = 64;
-const SPARE_CAPACITY: usize = 64 * 1024;
+const SPARE_BUFFERS: usize = 1024;
+const SPARE_CAPACITY: usize = 16 * 1024;
 
 /// Work that is queued without an allocation: a green thread that is to go on, a future's task.
 pub(crate) trait Runnable {
@@ -85,6 +86,7 @@ pub(crate) struct Core {
     idle: RefCell<Option<Rc<dyn Fn()>>>,
     /// Called when a running reactor is closed: the green hub's, whose loop may wait on another stack.
     on_close: RefCell<Option<Rc<dyn Fn()>>>,
+    pub(super) draining: Draining,
     /// Promises that other threads will fire.
     awaited: RefCell<slab::Slab<Box<dyn Any>>>,
     /// Run when the reactor ends, before its sources are shut: the green hub's.
@@ -164,6 +166,7 @@ impl Core {
                 idle: RefCell::default(),
                 awaited: RefCell::default(),
                 on_close: RefCell::default(),
+                draining: Draining::default(),
                 at_end: RefCell::default(),
             }
         });
@@ -206,6 +209,7 @@ impl Core {
         self.run_timers();
         self.run_ready();
         crate::shared::work_off_left_over();
+        self.look_whether_drained();
         if self.phase_due.replace(false) {
             self.finish_phase();
         }
@@ -486,10 +490,12 @@ impl Core {
         }
     }
 
+    pub(super) fn all_sources(&self) -> Vec<Rc<dyn Source>> {
+        self.sources.borrow().all()
+    }
     /// Loses every connection and stops every port; each is told.
     pub(super) fn shut_sources(self: &Rc<Self>) {
-        let sources = self.sources.borrow().all();
-        for source in sources {
+        for source in self.all_sources() {
             source.shut(self);
         }
     }

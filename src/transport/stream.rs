@@ -420,6 +420,12 @@ impl Source for Stream {
     fn shut(&self, _core: &Rc<Core>) {
         self.end(ConnectionClosed::Lost(None));
     }
+    fn drain(&self) {
+        self.lose_connection();
+    }
+    fn drains(&self) -> bool {
+        true
+    }
 }
 
 impl Transport for Stream {
