@@ -73,10 +73,11 @@ thread_local! {
     /// Without a destructor, so that it can be used by those of other thread-locals; empty but for a moment.
     static FLIGHT: ManuallyDrop<Cell<Option<Flight>>> = const { ManuallyDrop::new(Cell::new(None)) };
     /// Suspended greenlets whose last handle went away while unwinding: they are unwound at the next switch.
-    static GRAVEYARD: Graveyard = const { Graveyard(RefCell::new(Vec::new())) };
+    static GRAVEYARD: Graveyard = const { Graveyard(RefCell::new(Vec::new()), Cell::new(false)) };
 }
 
-struct Graveyard(RefCell<Vec<Greenlet>>);
+/// And whether somebody is at it.
+struct Graveyard(RefCell<Vec<Greenlet>>, Cell<bool>);
 impl Drop for Graveyard {
     fn drop(&mut self) {
         // At the end of the thread nothing is unwound.
@@ -95,6 +96,7 @@ fn land() -> Parcel {
     match flight {
         Some(Flight { parcel, from }) => {
             drop(from);
+            bury();
             parcel
         }
         // Resumed by the hub for want of anybody else.
@@ -256,6 +258,8 @@ pub(super) fn forget(last: &Greenlet) {
         // It runs, or the hub has it.
     } else {
         match check() {
+            // The thread is ending: the stack stays.
+            Ok(()) if sys::in_destructor() => {}
             Ok(()) => reap(last, raw),
             Err(GreenletError::Unwinding) => {
                 let kept = last.clone();
@@ -263,7 +267,6 @@ pub(super) fn forget(last: &Greenlet) {
                 let mut kept = ManuallyDrop::new(Some(kept));
                 let _ = GRAVEYARD.try_with(|graves| graves.0.borrow_mut().extend(kept.take()));
             }
-            // The thread is ending: the stack stays.
             Err(_) => {}
         }
     }
@@ -294,9 +297,15 @@ fn reap(last: &Greenlet, raw: &Raw) {
 
 /// Unwinds whom nobody could unwind before.
 fn bury() {
+    // Unwinding one may need others to be buried: one after the other, not inside each other.
+    let begin = |graves: &Graveyard| !graves.0.borrow().is_empty() && !graves.1.replace(true);
+    if !GRAVEYARD.try_with(begin).unwrap_or(false) {
+        return;
+    }
     while let Ok(Some(greenlet)) = GRAVEYARD.try_with(|graves| graves.0.borrow_mut().pop()) {
         drop(greenlet);
     }
+    let _ = GRAVEYARD.try_with(|graves| graves.1.set(false));
 }
 
 /// The logger is the user's: it may panic, and this may be a destructor.

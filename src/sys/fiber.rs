@@ -331,7 +331,7 @@ impl Fiber {
     #[inline]
     pub(crate) fn prefetch(&self) {
         if let Some(context) = self.block().saved.get() {
-            switch::prefetch(context);
+            switch::prefetch(context.as_ptr());
         }
     }
 }
