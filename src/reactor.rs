@@ -23,7 +23,7 @@ pub(crate) use self::core::{Core, Runnable, State};
 pub(crate) use sources::Source;
 
 use crate::clock::{Clock, DelayedCall};
-use crate::deferred::{Deferred, IntoDeferred, run_and_report};
+use crate::deferred::{IntoDeferred, run_and_report};
 use crate::error::ReactorError;
 use crate::failure::Result;
 use std::marker::PhantomData;
@@ -76,6 +76,10 @@ impl Reactor {
     }
     pub(crate) fn of(core: &Core) -> Reactor {
         Reactor { id: core.id(), thread: PhantomData }
+    }
+    /// The name of no reactor.
+    pub(crate) fn ended() -> Reactor {
+        Reactor { id: 0, thread: PhantomData }
     }
     /// What the name means, while it means something.
     pub(crate) fn core(&self) -> Option<Rc<Core>> {

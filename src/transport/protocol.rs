@@ -1,0 +1,68 @@
+//! `Protocol`: what a program does with one connection's events. Written by users, called by `wire`.
+use super::TransportRef;
+use crate::error::ConnectionClosed;
+
+/// One connection's reactions: Twisted's `Protocol`. The reactor owns it; no method is ever entered while another of the
+/// same protocol runs, and none is called while a method of a transport is on the stack.
+///
+/// The order of calls is `connection_made`, any number of `data_received`, the half-close notices, and `connection_lost`
+/// exactly once. A panic in a method is logged, and the connection is closed with
+/// [`ConnectionClosed::Failed`].
+///
+/// ```
+/// use twistlet::{Protocol, TransportRef};
+///
+/// struct Echo;
+/// impl Protocol for Echo {
+///     fn data_received(&mut self, transport: TransportRef, data: &[u8]) {
+///         transport.write(data);
+///     }
+/// }
+/// ```
+pub trait Protocol {
+    /// The connection is there. Data comes in a later turn at the earliest.
+    fn connection_made(&mut self, transport: TransportRef) {
+        let _ = transport;
+    }
+    /// Bytes from the peer, at least one, as many as were there: the borders mean nothing. The slice is the reactor's one
+    /// read buffer: copy what is to be kept.
+    fn data_received(&mut self, transport: TransportRef, data: &[u8]);
+    /// The peer will send no more (Twisted's `IHalfCloseableProtocol.readConnectionLost`). Unless this is overridden, what
+    /// was written is flushed and the connection closed.
+    fn read_connection_lost(&mut self, transport: TransportRef) {
+        transport.lose_connection();
+    }
+    /// `lose_write_connection` is done: the peer has been told that no more will come.
+    fn write_connection_lost(&mut self, transport: TransportRef) {
+        let _ = transport;
+    }
+    /// A secure layer is in place, on transports that have one.
+    fn handshake_completed(&mut self, transport: TransportRef) {
+        let _ = transport;
+    }
+    /// The end, exactly once and last. `peer()` and `host()` still answer.
+    fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
+        let _ = (transport, reason);
+    }
+}
+
+impl<P: Protocol + ?Sized> Protocol for Box<P> {
+    fn connection_made(&mut self, transport: TransportRef) {
+        (**self).connection_made(transport);
+    }
+    fn data_received(&mut self, transport: TransportRef, data: &[u8]) {
+        (**self).data_received(transport, data);
+    }
+    fn read_connection_lost(&mut self, transport: TransportRef) {
+        (**self).read_connection_lost(transport);
+    }
+    fn write_connection_lost(&mut self, transport: TransportRef) {
+        (**self).write_connection_lost(transport);
+    }
+    fn handshake_completed(&mut self, transport: TransportRef) {
+        (**self).handshake_completed(transport);
+    }
+    fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
+        (**self).connection_lost(transport, reason);
+    }
+}
