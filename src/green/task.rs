@@ -425,9 +425,7 @@ impl Waiter {
     /// Whether the wait still goes on.
     pub(crate) fn is_waiting(&self) -> bool {
         let task = &self.task;
-        task.wait.get() == self.id
-            && !task.woken.get()
-            && matches!(task.state.get(), State::Preparing | State::Parked)
+        task.wait.get() == self.id && !task.woken.get() && matches!(task.state.get(), State::Preparing | State::Parked)
     }
     pub(crate) fn is_same(&self, other: &Waiter) -> bool {
         self.id == other.id && Rc::ptr_eq(&self.task, &other.task)

@@ -34,8 +34,8 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
 
 /// Makes a slab known to the handler.
 pub(super) fn register(base: usize, length: usize, stride: usize) -> &'static Entry {
-    let vacant = entries()
-        .find(|entry| entry.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok());
+    let vacant =
+        entries().find(|entry| entry.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok());
     let entry = vacant.unwrap_or_else(|| {
         let new = Box::leak(Box::new(Entry {
             base: AtomicUsize::new(0),
@@ -44,9 +44,7 @@ pub(super) fn register(base: usize, length: usize, stride: usize) -> &'static En
             next: ENTRIES.load(Ordering::Acquire),
             taken: AtomicBool::new(true),
         }));
-        while let Err(first) =
-            ENTRIES.compare_exchange(new.next.cast_mut(), new, Ordering::AcqRel, Ordering::Acquire)
-        {
+        while let Err(first) = ENTRIES.compare_exchange(new.next.cast_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
             new.next = first;
         }
         new
@@ -118,8 +116,7 @@ pub(super) fn install() {
             return;
         }
         let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
-        let memory =
-            libc::mmap(ptr::null_mut(), ALTERNATE_SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+        let memory = libc::mmap(ptr::null_mut(), ALTERNATE_SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
         if memory == libc::MAP_FAILED {
             return;
         }
@@ -206,7 +203,9 @@ fn report(low: usize, size: usize) {
     }
     line.push(b" overflowed its ");
     line.number(size >> 10);
-    line.push(b" KiB stack; raise it with the stack size it is made with (Builder::stack_size, Greenlet::with_stack_size)\n");
+    line.push(
+        b" KiB stack; raise it with the stack size it is made with (Builder::stack_size, Greenlet::with_stack_size)\n",
+    );
     let text = &line.text[..line.length];
     // SAFETY: write is async-signal-safe; the bytes are there. Nothing can be done if it fails.
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };

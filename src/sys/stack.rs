@@ -59,7 +59,10 @@ impl fmt::Display for StackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooManyMappings { limit: Some(limit) } => {
-                write!(f, "no stack for a greenlet: the process has vm.max_map_count = {limit} memory mappings; raise vm.max_map_count")
+                write!(
+                    f,
+                    "no stack for a greenlet: the process has vm.max_map_count = {limit} memory mappings; raise vm.max_map_count"
+                )
             }
             Self::TooManyMappings { limit: None } => {
                 f.write_str("no stack for a greenlet: too many memory mappings; raise vm.max_map_count")
@@ -71,7 +74,12 @@ impl fmt::Display for StackError {
                 io::Error::from_raw_os_error(*code)
             ),
             Self::TooLarge { size } => {
-                write!(f, "a greenlet's stack of {} MiB is more than the largest, {} MiB", size >> 20, 1 << (MAX_SHIFT - 20))
+                write!(
+                    f,
+                    "a greenlet's stack of {} MiB is more than the largest, {} MiB",
+                    size >> 20,
+                    1 << (MAX_SHIFT - 20)
+                )
             }
             Self::ThreadEnding => f.write_str("no new greenlets: the thread is ending"),
         }
@@ -321,12 +329,7 @@ fn seat(slab: &Slab) -> Result<Stack, StackError> {
     let seat = (bottom + slab.stride - size_of::<Seat>()) as *mut Seat;
     // SAFETY: the top of a stack that nobody has, in a writable mapping; a stack's size is a multiple of the alignment.
     unsafe {
-        seat.write(Seat {
-            next: Cell::new(ptr::null()),
-            slab,
-            owner: Cell::new(ptr::null()),
-            swept: Cell::new(false),
-        });
+        seat.write(Seat { next: Cell::new(ptr::null()), slab, owner: Cell::new(ptr::null()), swept: Cell::new(false) });
         Ok(Stack(NonNull::new_unchecked(seat)))
     }
 }
@@ -385,9 +388,8 @@ fn map(mut count: usize, shift: u32, older: *const Slab) -> Result<*const Slab, 
     let (base, length) = loop {
         let length = count * stride;
         // SAFETY: a new anonymous mapping wherever the system likes.
-        let at = unsafe {
-            libc::mmap(ptr::null_mut(), length + ALIGN, libc::PROT_READ | libc::PROT_WRITE, FLAGS, -1, 0)
-        };
+        let at =
+            unsafe { libc::mmap(ptr::null_mut(), length + ALIGN, libc::PROT_READ | libc::PROT_WRITE, FLAGS, -1, 0) };
         if at != libc::MAP_FAILED {
             let at = at as usize;
             let base = at.next_multiple_of(ALIGN);
@@ -415,7 +417,16 @@ fn map(mut count: usize, shift: u32, older: *const Slab) -> Result<*const Slab, 
         libc::madvise(base as *mut c_void, length, libc::MADV_NOHUGEPAGE);
     }
     let entry = overflow::register(base, length, stride);
-    Ok(Box::into_raw(Box::new(Slab { base, count, shift, stride, carved: Cell::new(0), left: Cell::new(0), older, entry })))
+    Ok(Box::into_raw(Box::new(Slab {
+        base,
+        count,
+        shift,
+        stride,
+        carved: Cell::new(0),
+        left: Cell::new(0),
+        older,
+        entry,
+    })))
 }
 
 /// The thread ends: unmaps every slab whose stacks are all free. The others are unmapped when their last stack comes
@@ -471,4 +482,3 @@ unsafe fn unmap(slab: *const Slab) {
     // SAFETY: the whole mapping, without a stack that anybody has.
     unsafe { libc::munmap(slab.base as *mut c_void, slab.count * slab.stride) };
 }
-
