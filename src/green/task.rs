@@ -35,7 +35,7 @@ pub(super) enum State {
 
 pub(crate) struct Task {
     hub: Rc<Hub>,
-    /// Out while it runs; MAIN's is the thread's own.
+    /// Who is resumed; out while it runs.
     greenlet: Cell<Option<Greenlet>>,
     state: Cell<State>,
     wait: Cell<u64>,
@@ -246,14 +246,15 @@ impl Runnable for Task {
         }
         let Some(greenlet) = self.greenlet.take() else { return };
         self.hub.loop_is_here();
-        self.state.set(State::Running);
+        if self.state.replace(State::Running) == State::Unstarted {
+            // Whoever spawned it, it returns to the loop (HB-06).
+            greenlet.set_parent_managed(&Greenlet::current());
+        }
         self.hub.enter(Rc::clone(&self));
         greenlet.transfer();
         drop(self.hub.leave());
         if self.state.get() == State::Finished {
             self.hub.delist(self.key.get());
-        } else {
-            self.greenlet.set(Some(greenlet));
         }
     }
 }
@@ -342,6 +343,8 @@ impl Wait {
             task.reason.set(reason);
             task.site.set(self.site);
             task.state.set(State::Parked);
+            // Perhaps a raw greenlet of the user's, on top of this green thread: it is who waits.
+            task.greenlet.set(Some(Greenlet::current()));
             drop(task.hub.leave());
             loop {
                 let switched = task.hub.switch_to_loop();
@@ -445,6 +448,7 @@ pub(crate) fn yield_once() -> Result<()> {
     task.site.set(wait.site);
     task.woken.set(true);
     task.state.set(State::Queued);
+    task.greenlet.set(Some(Greenlet::current()));
     task.hub.core().run_soon(task.clone());
     drop(task.hub.leave());
     while task.state.get() != State::Running {

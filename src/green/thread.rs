@@ -16,13 +16,13 @@ type Link<T> = Box<dyn FnOnce(Result<&T, &Failure>)>;
 
 /// A green thread: Eventlet's `GreenThread`. Dropping the handle detaches: it runs on, and a failure that nobody took is
 /// logged with its name and the place it was spawned at.
-pub struct GreenThread<T> {
+pub struct GreenThread<T: 'static> {
     task: Rc<Task>,
     packet: Rc<Packet<T>>,
 }
 
 /// What passes between a green thread and whoever waits for it.
-struct Packet<T> {
+struct Packet<T: 'static> {
     outcome: RefCell<Option<Result<T>>>,
     waiters: RefCell<Vec<Waiter>>,
     links: RefCell<Vec<Link<T>>>,
@@ -85,7 +85,7 @@ pub fn defer_to_green_thread<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + 
     spawn(f).into_deferred()
 }
 /// [`GreenThread::kill`], as a function.
-pub fn kill<T>(thread: &GreenThread<T>) {
+pub fn kill<T: 'static>(thread: &GreenThread<T>) {
     thread.kill();
 }
 /// Every outcome, in input order.
@@ -177,7 +177,7 @@ impl Builder {
     }
 }
 
-impl<T> GreenThread<T> {
+impl<T: 'static> GreenThread<T> {
     /// Unwinds it from where it waits, destructors included, or keeps it from ever running (Eventlet's `kill`). Takes effect
     /// in a later turn and does not wait; one that kills itself unwinds at once. Its outcome is
     /// [`Killed`](crate::error::Killed).
@@ -256,7 +256,7 @@ impl<T: 'static> GreenThread<T> {
     }
 }
 
-impl<T> Packet<T> {
+impl<T: 'static> Packet<T> {
     /// Publishes the outcome: links, then the Deferred, then whoever waits.
     fn finish(&self, outcome: Result<T>) {
         *self.outcome.borrow_mut() = Some(outcome);
@@ -300,13 +300,13 @@ impl<T> Packet<T> {
 pub(super) trait Unrun {
     fn never_ran(&self);
 }
-impl<T> Unrun for Packet<T> {
+impl<T: 'static> Unrun for Packet<T> {
     fn never_ran(&self) {
         self.finish(Err(Killed.into()));
     }
 }
 
-impl<T> Drop for Packet<T> {
+impl<T: 'static> Drop for Packet<T> {
     fn drop(&mut self) {
         if let Some(Err(failure)) = self.outcome.get_mut()
             && !self.observed.get()
@@ -346,7 +346,7 @@ impl<T: 'static> Waitable for GreenThread<T> {
         GreenThread::wait(self)
     }
 }
-impl<T> fmt::Debug for GreenThread<T> {
+impl<T: 'static> fmt::Debug for GreenThread<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GreenThread").field("name", &self.task.name()).field("state", &self.task.state()).finish()
     }
