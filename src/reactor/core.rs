@@ -457,6 +457,14 @@ impl Core {
         let old = self.idle.replace(idle);
         drop(old);
     }
+    /// Nothing will ever happen any more, as a simulation knows: whoever waits is told, or the loop is left.
+    pub(crate) fn rest(&self) {
+        let idle = self.idle.borrow().clone();
+        match idle {
+            Some(idle) => idle(),
+            None => self.crash(),
+        }
+    }
     pub(crate) fn set_close_hook(&self, on_close: Option<Rc<dyn Fn()>>) {
         let old = self.on_close.replace(on_close);
         drop(old);
