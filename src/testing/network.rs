@@ -15,8 +15,8 @@ use std::time::Duration;
 /// let network = Network::new();
 /// network.set_latency(Duration::from_millis(40));
 /// network.limit_io(1); // every read and write moves one byte
-/// testing::simulate_with(&network, |_reactor, _network| {})?;
-/// # twistlet::Result::Ok(())
+/// testing::simulate_with(&network, |_reactor, _network| Ok(()))?;
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[derive(Clone)]
 pub struct Network(pub(super) Handle);

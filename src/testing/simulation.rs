@@ -19,32 +19,35 @@ use std::sync::Arc;
 /// use twistlet::testing::simulate;
 ///
 /// // An hour that takes no time.
-/// let answer = simulate(|reactor, _network| defer_later(reactor, Duration::from_secs(3600), || Ok(42)))?;
+/// let answer = simulate(|reactor, _network| Ok(defer_later(reactor, Duration::from_secs(3600), || Ok(42))))?;
 /// assert_eq!(answer, 42);
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 ///
 /// # Errors
 /// As [`simulate_with`].
-pub fn simulate<R: IntoDeferred>(f: impl FnOnce(&Reactor, &Network) -> R) -> Result<R::Value> {
+pub fn simulate<R: IntoDeferred>(f: impl FnOnce(&Reactor, &Network) -> Result<R>) -> Result<R::Value> {
     simulate_with(&Network::new(), f)
 }
 
 /// Makes a reactor on `network` and gives it to `f`, which listens, connects and sets timers there, with the ordinary methods;
 /// then runs it, and closes it whatever happens, unwinding included.
 ///
-/// When `f` returns a Deferred that has not fired, the reactor runs until it has; otherwise until somebody stops it, or until
-/// it is at rest: no timer, nothing on its way, and no thread that could call. Time stands still while anything can be done
+/// `f` returns `Ok(())` or `Ok(deferred)`. With a Deferred that has not fired the reactor runs until it has; otherwise until
+/// somebody stops it, or until it is at rest: no timer, nothing on its way, and no thread that could call. Time stands still while anything can be done
 /// at once, and then jumps. It does not jump while the reactor's thread pool is at work, but it does not wait for threads
 /// that a program started by itself. Literal addresses need no lookup, so they keep a simulation repeatable.
 ///
 /// # Errors
-/// What `f` returned, or its Deferred came to; [`AtRest`] when that has not fired by the end;
+/// What `f` failed with, or its Deferred; [`AtRest`] when that has not fired by the end;
 /// [`ReactorError::AlreadyInstalled`](crate::error::ReactorError::AlreadyInstalled) where the thread has a reactor.
 ///
 /// # Panics
 /// With a panic of `f`. Those of callbacks are logged, as on any reactor: note what they saw, and look at it afterwards.
-pub fn simulate_with<R: IntoDeferred>(network: &Network, f: impl FnOnce(&Reactor, &Network) -> R) -> Result<R::Value> {
+pub fn simulate_with<R: IntoDeferred>(
+    network: &Network,
+    f: impl FnOnce(&Reactor, &Network) -> Result<R>,
+) -> Result<R::Value> {
     let surroundings = Rc::new(Outside::default());
     let core = Core::install(Some(Driver::Memory(network.0.driver(surroundings.clone()))))?;
     *surroundings.0.borrow_mut() = Rc::downgrade(&core);
@@ -52,7 +55,7 @@ pub fn simulate_with<R: IntoDeferred>(network: &Network, f: impl FnOnce(&Reactor
     reactor.handle_signals(false);
     let closing = Closing(reactor);
     let outcome = Rc::new(RefCell::new(None));
-    match f(&reactor, network).into_deferred().try_take() {
+    match f(&reactor, network)?.into_deferred().try_take() {
         Ok(Ok(value)) => *outcome.borrow_mut() = Some(Ok(value)),
         Ok(Err(failure)) => return Err(failure),
         Err(pending) => {
