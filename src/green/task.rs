@@ -295,6 +295,9 @@ pub(crate) fn prepare() -> Result<Wait> {
     let site = Location::caller();
     let Some(hub) = Hub::current() else { return Err(ReactorError::Stopped.into()) };
     let Some(task) = hub.running() else { return Err(cannot_block(site)) };
+    if crate::shared::is_inside_call() {
+        return Err(cannot_block(site));
+    }
     if hub.is_stopped() && !task.killed.get() {
         return Err(ReactorError::Stopped.into());
     }

@@ -205,6 +205,7 @@ impl Core {
         self.inbox.run(self);
         self.run_timers();
         self.run_ready();
+        crate::shared::work_off_left_over();
         if self.phase_due.replace(false) {
             self.finish_phase();
         }
