@@ -653,6 +653,38 @@ fn a_simulation_at_rest_waits_for_threads_that_may_call() -> Result {
 }
 
 #[test]
+fn time_stands_still_while_the_thread_pool_is_at_work() -> Result {
+    let network = Network::new();
+    let answer = simulate_with(&network, |reactor, _| {
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let answer = reactor.defer_to_thread(move || {
+            let _ = wait.recv();
+            Ok(42)
+        });
+        // Other simulated things go on; the first that needs time finds it standing.
+        reactor.call_soon(move || {
+            let _ = go.send(());
+        });
+        Ok(answer.add_timeout(millis(1), reactor))
+    })?;
+    assert_eq!((answer, network.elapsed()), (42, Duration::ZERO));
+    Ok(())
+}
+
+#[test]
+fn a_name_is_looked_up_before_any_timeout() -> Result {
+    let got = simulate(|reactor, _| {
+        let port = reactor.listen_tcp("127.0.0.1:8007", || Echo)?;
+        let (client, done) = Gatherer::new("hello", 5);
+        let to = ("localhost", port.address().port().unwrap_or_default());
+        reactor.connect_tcp(to, Once { protocol: Some(client), log: Log::default() });
+        Ok(done)
+    })?;
+    assert_eq!(got.came, b"hello");
+    Ok(())
+}
+
+#[test]
 fn the_same_script_gives_the_same_run() -> Result {
     fn run() -> Result<Vec<String>> {
         let log = Log::default();

@@ -9,7 +9,6 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 
 /// Runs `f` and then a reactor of its own on a perfect [`Network`]; see [`simulate_with`].
 ///
@@ -105,8 +104,8 @@ struct Outside(RefCell<Weak<Core>>);
 impl Surroundings for Outside {
     fn threads(&self) -> Threads {
         match self.0.borrow().upgrade() {
-            // One of its owners is the reactor itself.
-            Some(core) if Arc::strong_count(core.inbox()) > 1 => Threads::MayCall,
+            Some(core) if core.has_threads_at_work() => Threads::AtWork,
+            Some(core) if core.has_handles() => Threads::MayCall,
             _ => Threads::Away,
         }
     }
