@@ -15,8 +15,10 @@ fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
+type Notes = Rc<RefCell<Vec<(Duration, u64)>>>;
+
 /// A loop that notes when it was called, and its counts.
-fn noting(clock: &Clock) -> (LoopingCall, Rc<RefCell<Vec<(Duration, u64)>>>) {
+fn noting(clock: &Clock) -> (LoopingCall, Notes) {
     let notes = Rc::new(RefCell::new(Vec::new()));
     let (kept, time) = (Rc::clone(&notes), clock.clone());
     let ticks = LoopingCall::new(clock, move |ticks| kept.borrow_mut().push((time.elapsed(), ticks.count())));

@@ -91,7 +91,7 @@ pub(crate) struct Core {
     spare: RefCell<Vec<Vec<u8>>>,
     pub(super) turns: Cell<u64>,
     /// Asked before the loop would wait for ever for nothing: the green hub's deadlock report.
-    idle: RefCell<Option<Hook>>,
+    pub(super) idle: RefCell<Option<Hook>>,
     /// Called when a running reactor is closed: the green hub's, whose loop may wait on another stack.
     pub(super) on_close: RefCell<Option<Hook>>,
     /// What other threads will answer, and where they wait for our answers; in the order of the asking.
@@ -465,22 +465,6 @@ impl Core {
     pub(crate) fn set_idle_hook(&self, idle: Option<Hook>) {
         let old = self.idle.replace(idle);
         drop(old);
-    }
-    /// Nothing will ever happen any more, as a simulation knows: whoever waits is told, or the loop is left.
-    pub(crate) fn rest(&self) {
-        let idle = self.idle.borrow().clone();
-        match idle {
-            Some(idle) => idle(),
-            None => self.crash(),
-        }
-    }
-    /// Whether the pool's threads have work in hand, whose end they will tell.
-    pub(crate) fn has_threads_at_work(&self) -> bool {
-        self.pool.get().is_some_and(|pool| pool.is_busy())
-    }
-    /// Whether another thread might call.
-    pub(crate) fn has_handles(&self) -> bool {
-        self.inbox.has_handles() || self.inbox.is_notified()
     }
     pub(crate) fn set_close_hook(&self, on_close: Option<Hook>) {
         let old = self.on_close.replace(on_close);
