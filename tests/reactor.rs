@@ -447,11 +447,8 @@ fn close_without_run_frees_everything_and_runs_no_trigger() {
     let reactor = Reactor::new().unwrap();
     let notes = Notes::default();
     let (timer, soon, trigger, watch) = (notes.clone(), notes.clone(), notes.clone(), notes.clone());
-    let (timer, soon, trigger) = (
-        OnDrop(move || timer.add("timer")),
-        OnDrop(move || soon.add("soon")),
-        OnDrop(move || trigger.add("trigger")),
-    );
+    let (timer, soon, trigger) =
+        (OnDrop(move || timer.add("timer")), OnDrop(move || soon.add("soon")), OnDrop(move || trigger.add("trigger")));
     let call = reactor.call_later(Duration::from_secs(3600), move || drop(timer));
     reactor.call_soon(move || drop(soon));
     reactor.add_trigger(Phase::AfterShutdown, move || drop(trigger));

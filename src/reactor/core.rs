@@ -92,7 +92,7 @@ pub(crate) struct Core {
     spare: RefCell<Vec<Vec<u8>>>,
     pub(super) turns: Cell<u64>,
     /// Asked before the loop would wait for ever for nothing: the green hub's deadlock report.
-    idle: RefCell<Option<Hook>>,
+    pub(super) idle: RefCell<Option<Hook>>,
     /// Called when a running reactor is closed: the green hub's, whose loop may wait on another stack.
     pub(super) draining: Draining,
     pub(super) on_close: RefCell<Option<Hook>>,

@@ -59,6 +59,22 @@ impl Core {
         old.map(drop).map_err(|_| ReactorError::Closed.into())
     }
 
+    /// Nothing will ever happen any more, as a simulation knows: whoever waits is told, or the loop is left.
+    pub(crate) fn rest(&self) {
+        let idle = self.idle.borrow().clone();
+        match idle {
+            Some(idle) => idle(),
+            None => self.crash(),
+        }
+    }
+    /// Whether the pool's threads have work in hand, whose end they will tell.
+    pub(crate) fn has_threads_at_work(&self) -> bool {
+        self.existing_pool().is_some_and(|pool| pool.is_busy())
+    }
+    /// Whether another thread might call.
+    pub(crate) fn has_handles(&self) -> bool {
+        self.inbox().has_handles() || self.inbox().is_notified()
+    }
     pub(crate) fn crash(&self) {
         if self.is_in_loop() {
             self.crashed.set(true);

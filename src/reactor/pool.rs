@@ -72,6 +72,12 @@ impl Pool {
         }))
     }
 
+    /// Whether there is a job that has not ended.
+    pub(super) fn is_busy(&self) -> bool {
+        let backlog = self.0.lock();
+        !backlog.jobs.is_empty() || backlog.threads > backlog.idle
+    }
+
     /// Queues a job; gives the reason when it cannot be done, and the job is dropped.
     fn submit(&self, job: Job) -> Result<(), Failure> {
         let mut backlog = self.0.lock();
