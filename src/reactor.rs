@@ -43,7 +43,7 @@ use std::time::{Duration, Instant};
 /// let reactor = Reactor::new()?;
 /// reactor.call_later(Duration::from_millis(1), move || reactor.stop());
 /// reactor.run()?;
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reactor {

@@ -231,7 +231,7 @@ impl Reactor {
     ///     assert!(told.is_ok());
     /// });
     /// reactor.run()?;
-    /// # twistlet::Result::Ok(())
+    /// # Ok::<(), twistlet::Failure>(())
     /// ```
     pub fn call_in_thread(&self, f: impl FnOnce() + Send + 'static) {
         if let Err(failure) = self.submit(Box::new(f)) {
@@ -254,7 +254,7 @@ impl Reactor {
     ///     reactor.stop()
     /// });
     /// reactor.run()?;
-    /// # twistlet::Result::Ok(())
+    /// # Ok::<(), twistlet::Failure>(())
     /// ```
     pub fn defer_to_thread<R>(&self, f: impl FnOnce() -> R + Send + 'static) -> Deferred<R::Value>
     where
