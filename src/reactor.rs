@@ -11,6 +11,7 @@ mod future;
 mod house;
 mod pool;
 mod remote;
+mod shutdown;
 mod signals;
 mod sources;
 #[cfg(test)]
@@ -44,7 +45,7 @@ use std::time::{Duration, Instant};
 /// let reactor = Reactor::new()?;
 /// reactor.call_later(Duration::from_millis(1), move || reactor.stop());
 /// reactor.run()?;
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reactor {

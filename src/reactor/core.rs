@@ -8,6 +8,7 @@ use super::driver::{Driver, Event, Readiness, os};
 use super::future::Tasks;
 use super::pool::Pool;
 use super::remote::{Awaited, Inbox};
+use super::shutdown::Draining;
 use super::signals::Listening;
 use super::sources::{Source, Sources};
 use super::triggers::Triggers;
@@ -25,8 +26,8 @@ const READ_BUFFER: usize = 256 * 1024;
 /// Output written while output is flushed is flushed too, this often, before the poll.
 const FLUSH_ROUNDS: usize = 4;
 /// Spare output buffers kept, and the largest worth keeping.
-const SPARE_BUFFERS: usize = 64;
-const SPARE_CAPACITY: usize = 64 * 1024;
+const SPARE_BUFFERS: usize = 1024;
+const SPARE_CAPACITY: usize = 16 * 1024;
 
 /// Work that is queued without an allocation: a green thread that is to go on, a future's task.
 pub(crate) trait Runnable {
@@ -91,8 +92,9 @@ pub(crate) struct Core {
     spare: RefCell<Vec<Vec<u8>>>,
     pub(super) turns: Cell<u64>,
     /// Asked before the loop would wait for ever for nothing: the green hub's deadlock report.
-    idle: RefCell<Option<Hook>>,
+    pub(super) idle: RefCell<Option<Hook>>,
     /// Called when a running reactor is closed: the green hub's, whose loop may wait on another stack.
+    pub(super) draining: Draining,
     pub(super) on_close: RefCell<Option<Hook>>,
     /// What other threads will answer, and where they wait for our answers; in the order of the asking.
     pub(super) awaited: RefCell<BTreeMap<u64, Box<dyn Awaited>>>,
@@ -150,6 +152,7 @@ impl Core {
                 awaited: RefCell::default(),
                 awaited_made: Cell::new(0),
                 on_close: RefCell::default(),
+                draining: Draining::default(),
                 at_end: RefCell::default(),
             }
         });
@@ -194,6 +197,8 @@ impl Core {
         self.inbox.run(self);
         self.run_timers();
         self.run_ready();
+        crate::shared::work_off_left_over();
+        self.look_whether_drained();
         if self.phase_due.replace(false) {
             self.finish_phase();
         }

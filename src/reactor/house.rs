@@ -3,6 +3,7 @@
 //! Called by `Reactor::{new, current, close}` and at the end of `run` and of the thread. What must never happen here: a
 //! destructor of the user's that finds a borrow, or that ends the ending by a panic.
 use super::core::{Core, State};
+use super::sources::Source;
 use crate::error::ReactorError;
 use crate::failure::Result;
 use std::cell::{Cell, RefCell};
@@ -58,6 +59,22 @@ impl Core {
         old.map(drop).map_err(|_| ReactorError::Closed.into())
     }
 
+    /// Nothing will ever happen any more, as a simulation knows: whoever waits is told, or the loop is left.
+    pub(crate) fn rest(&self) {
+        let idle = self.idle.borrow().clone();
+        match idle {
+            Some(idle) => idle(),
+            None => self.crash(),
+        }
+    }
+    /// Whether the pool's threads have work in hand, whose end they will tell.
+    pub(crate) fn has_threads_at_work(&self) -> bool {
+        self.existing_pool().is_some_and(|pool| pool.is_busy())
+    }
+    /// Whether another thread might call.
+    pub(crate) fn has_handles(&self) -> bool {
+        self.inbox().has_handles() || self.inbox().is_notified()
+    }
     pub(crate) fn crash(&self) {
         if self.is_in_loop() {
             self.crashed.set(true);
@@ -76,11 +93,13 @@ impl Core {
         }
     }
 
+    pub(super) fn all_sources(&self) -> Vec<Rc<dyn Source>> {
+        self.sources.borrow().all()
+    }
     /// Loses every connection and stops every port; each is told.
     pub(super) fn shut_sources(self: &Rc<Self>) {
         for _ in 0..SHUT_ROUNDS {
-            let sources = self.sources.borrow().all();
-            for source in sources {
+            for source in self.all_sources() {
                 self.guard("the end of a connection", move || source.shut(self));
             }
             if self.sources.borrow().len() == 0 {

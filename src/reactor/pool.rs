@@ -72,6 +72,12 @@ impl Pool {
         }))
     }
 
+    /// Whether there is a job that has not ended.
+    pub(super) fn is_busy(&self) -> bool {
+        let backlog = self.0.lock();
+        !backlog.jobs.is_empty() || backlog.threads > backlog.idle
+    }
+
     /// Queues a job; gives the reason when it cannot be done, and the job is dropped.
     fn submit(&self, job: Job) -> Result<(), Failure> {
         let mut backlog = self.0.lock();
@@ -225,7 +231,7 @@ impl Reactor {
     ///     assert!(told.is_ok());
     /// });
     /// reactor.run()?;
-    /// # twistlet::Result::Ok(())
+    /// # Ok::<(), twistlet::Failure>(())
     /// ```
     pub fn call_in_thread(&self, f: impl FnOnce() + Send + 'static) {
         if let Err(failure) = self.submit(Box::new(f)) {
@@ -248,7 +254,7 @@ impl Reactor {
     ///     reactor.stop()
     /// });
     /// reactor.run()?;
-    /// # twistlet::Result::Ok(())
+    /// # Ok::<(), twistlet::Failure>(())
     /// ```
     pub fn defer_to_thread<R>(&self, f: impl FnOnce() -> R + Send + 'static) -> Deferred<R::Value>
     where

@@ -108,7 +108,7 @@ impl Inbox {
 /// let remote = reactor.remote();
 /// std::thread::spawn(move || remote.call_from_thread(|reactor| reactor.stop()));
 /// reactor.run()?;
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 pub struct Remote(Arc<Inbox>);
 
@@ -253,7 +253,7 @@ impl<T: Send + 'static> Deferred<T> {
     ///     reactor.stop()
     /// });
     /// reactor.run()?;
-    /// # twistlet::Result::Ok(())
+    /// # Ok::<(), twistlet::Failure>(())
     /// ```
     pub fn from_thread() -> (RemotePromise<T>, Deferred<T>) {
         let (promise, deferred) = Deferred::new();

@@ -49,7 +49,7 @@ impl Trigger {
     /// assert!(trigger.remove());
     /// assert!(!trigger.remove());
     /// # reactor.close();
-    /// # twistlet::Result::Ok(())
+    /// # Ok::<(), twistlet::Failure>(())
     /// ```
     pub fn remove(self) -> bool {
         let removed = Core::named(self.reactor).and_then(|core| core.triggers.remove(self.number));

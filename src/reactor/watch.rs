@@ -212,7 +212,7 @@ impl Reactor {
     /// theirs.write_all(b"hello")?;
     /// drop(theirs);
     /// reactor.run()?;
-    /// # twistlet::Result::Ok(())
+    /// # Ok::<(), twistlet::Failure>(())
     /// ```
     pub fn watch(&self, descriptor: impl AsFd + 'static, handler: impl Descriptor + 'static) -> Result<Watch> {
         let core = self.open()?;

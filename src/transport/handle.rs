@@ -2,7 +2,8 @@
 //! forwards; all behaviour is in the transport.
 use super::{Address, Producer, Protocol, PullProducer, wire};
 use crate::clock::{Clock, DelayedCall};
-use crate::deferred::{IntoDeferred, run_and_report};
+use crate::deferred::{Deferred, IntoDeferred, run_and_report};
+use crate::error::ConnectionClosed;
 use bytes::Bytes;
 use std::fmt::{self, Write as _};
 use std::io::IoSlice;
@@ -26,6 +27,11 @@ pub struct TransportRef {
 impl TransportRef {
     pub(super) const fn new(slot: u32, generation: u32) -> Self {
         TransportRef { slot, generation, thread: PhantomData }
+    }
+    /// The name of no wire.
+    #[cfg(feature = "green")]
+    pub(crate) fn gone() -> Self {
+        TransportRef::new(u32::MAX, 0)
     }
     pub(super) fn slot(self) -> usize {
         self.slot as usize
@@ -172,6 +178,20 @@ impl TransportRef {
     /// Whether there is still a connection.
     pub fn is_connected(self) -> bool {
         wire::transport(self).is_some_and(|transport| transport.is_connected())
+    }
+    /// Fires when everything written so far is with the operating system; fails with
+    /// [`ConnectionClosed`](crate::ConnectionClosed) when the connection ends before that.
+    pub fn when_flushed(self) -> Deferred<()> {
+        match wire::transport(self) {
+            Some(transport) => transport.when_flushed(),
+            None => Deferred::fail(ConnectionClosed::Done),
+        }
+    }
+    /// At most so many bytes a read; at least one. Default: as many as the reactor's buffer holds.
+    pub fn set_read_size(self, bytes: usize) {
+        if let Some(transport) = wire::transport(self) {
+            transport.set_read_size(bytes);
+        }
     }
     /// How many bytes were written and have not left yet.
     pub fn unsent(self) -> usize {

@@ -7,6 +7,7 @@ use super::outbox::Outbox;
 use super::producer::{Producer, PullProducer, Registered, stop_soon};
 use super::{Address, Protocol, Transport, TransportRef, wire};
 use crate::clock::Clock;
+use crate::deferred::{Deferred, Promise};
 use crate::error::ConnectionClosed;
 use crate::failure;
 use crate::reactor::driver::{Readiness, Socket};
@@ -63,6 +64,9 @@ pub(crate) struct Stream {
     peer: Address,
     host: OnceCell<Address>,
     owner: RefCell<Option<Box<dyn Owner>>>,
+    /// Who waits for the output to leave.
+    flush_waiters: RefCell<Vec<Promise<()>>>,
+    read_size: Cell<usize>,
 }
 
 impl Stream {
@@ -89,6 +93,8 @@ impl Stream {
             peer,
             host: OnceCell::new(),
             owner: RefCell::new(owner),
+            flush_waiters: RefCell::default(),
+            read_size: Cell::new(usize::MAX),
         });
         stream.name.set(wire::open(stream.clone(), protocol));
         core.install_source(token, stream.clone());
@@ -169,7 +175,8 @@ impl Stream {
                 self.read_again();
                 break;
             }
-            match self.try_read(&mut buffer) {
+            let size = self.read_size.get().min(buffer.len());
+            match self.try_read(&mut buffer[..size]) {
                 Ok(0) => {
                     self.clear(READABLE);
                     self.set(EOF);
@@ -180,7 +187,7 @@ impl Stream {
                 }
                 Ok(n) => {
                     // A short read has emptied the socket, and more will make another edge; not so after the peer's end.
-                    if n < buffer.len() && !self.has(READ_CLOSED) {
+                    if n < size && !self.has(READ_CLOSED) {
                         self.clear(READABLE);
                     }
                     budget -= 1;
@@ -252,6 +259,11 @@ impl Stream {
 
     /// Everything has left: what was waiting for that, one thing at a time.
     fn flushed(&self) {
+        let waiters = std::mem::take(&mut *self.flush_waiters.borrow_mut());
+        if !waiters.is_empty() {
+            self.core.guard("a flush's Deferred", || waiters.into_iter().for_each(|waiter| waiter.callback(())));
+            return self.flush_soon();
+        }
         if self.has(PRODUCER) {
             let is_pull = matches!(&*self.producer.borrow(), Some(Registered::Pull(_)));
             if is_pull {
@@ -313,6 +325,10 @@ impl Stream {
         let ourselves = self.core.remove_source(self.token);
         let unsent = std::mem::take(&mut *self.out.borrow_mut());
         drop(unsent);
+        let waiters = std::mem::take(&mut *self.flush_waiters.borrow_mut());
+        for waiter in waiters {
+            self.core.guard("a flush's Deferred", || waiter.errback(reason.clone()));
+        }
         wire::connection_lost(self.name.get(), &reason);
         let owner = self.owner.take();
         if let Some(owner) = owner {
@@ -340,7 +356,10 @@ impl Stream {
         if self.has(LOST) {
             return stop_soon(producer);
         }
-        assert!(!self.has(PRODUCER), "a producer is registered with this transport already: unregister_producer() first");
+        assert!(
+            !self.has(PRODUCER),
+            "a producer is registered with this transport already: unregister_producer() first"
+        );
         self.set(PRODUCER);
         self.clear(PRODUCER_PAUSED);
         let old = self.producer.replace(Some(producer));
@@ -403,6 +422,12 @@ impl Source for Stream {
 
     fn shut(&self, _core: &Rc<Core>) {
         self.end(ConnectionClosed::Lost(None));
+    }
+    fn drain(&self) {
+        self.lose_connection();
+    }
+    fn drains(&self) -> bool {
+        true
     }
 }
 
@@ -477,6 +502,20 @@ impl Transport for Stream {
     }
     fn unsent(&self) -> usize {
         self.out.borrow().len()
+    }
+    fn when_flushed(&self) -> Deferred<()> {
+        if self.has(LOST | FAULTY | ABORTING) {
+            return Deferred::fail(ConnectionClosed::Done);
+        }
+        if self.out.borrow().is_empty() {
+            return Deferred::succeed(());
+        }
+        let (promise, deferred) = Deferred::new();
+        self.flush_waiters.borrow_mut().push(promise);
+        deferred
+    }
+    fn set_read_size(&self, bytes: usize) {
+        self.read_size.set(bytes.max(1));
     }
     fn pause_producing(&self) {
         self.set(PAUSED);
