@@ -340,7 +340,7 @@ fn a_larger_pool_starts_what_waits_and_a_smaller_one_still_works() {
     let jobs: Vec<Deferred<()>> = (0..5)
         .map(|_| {
             let together = together.clone();
-            reactor.defer_to_thread(move || drop(together.wait()))
+            reactor.defer_to_thread(move || _ = together.wait())
         })
         .collect();
     reactor.call_later(MS, move || reactor.suggest_thread_pool_size(5));

@@ -2,9 +2,9 @@
 //!
 //! A task lives in its reactor's table; wakers know it by number only, so they may go to any thread and outlive it. What
 //! must never happen here: a future polled, or dropped, while a cell is borrowed, or polled while it is being polled.
-use super::Reactor;
-use super::core::{Core, Runnable};
+use super::core::Core;
 use super::remote::{Awaited, Remote};
+use super::{Reactor, Runnable};
 use crate::deferred::{Deferred, IntoDeferred, Promise};
 use crate::error::Cancelled;
 use crate::failure;
@@ -212,7 +212,7 @@ impl Reactor {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use twistlet::{Deferred, Reactor, Result};
+    /// use twistlet::{Deferred, Reactor};
     ///
     /// let reactor = Reactor::new()?;
     /// let (promise, answer) = Deferred::new();
@@ -222,7 +222,7 @@ impl Reactor {
     ///     reactor.stop()
     /// });
     /// reactor.run()?;
-    /// # Result::Ok(())
+    /// # twistlet::Result::Ok(())
     /// ```
     pub fn spawn_local<R: IntoDeferred + 'static>(
         &self,
