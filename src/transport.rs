@@ -30,6 +30,8 @@ pub use protocol::Protocol;
 pub use reconnecting::{Backoff, ReconnectingClientFactory};
 pub use wire::Wire;
 
+pub(crate) use wire::Flow;
+
 #[cfg(feature = "green")]
 pub(crate) use stream::HIGH_WATER;
 
