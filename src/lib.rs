@@ -13,6 +13,8 @@ pub mod greenlet;
 pub mod protocols;
 pub mod reactor;
 pub mod shared;
+#[cfg(feature = "green")]
+mod sys;
 pub mod task;
 pub mod testing;
 pub mod transport;

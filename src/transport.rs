@@ -15,6 +15,7 @@ mod producer;
 mod protocol;
 mod reconnecting;
 mod resolver;
+mod shared;
 mod stream;
 mod wire;
 

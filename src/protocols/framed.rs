@@ -75,7 +75,7 @@ impl<D: Decoder, H: Handler<D::Item> + 'static> Framed<D, H> {
         let parts = Parts { decoder, handler, input: BytesMut::new(), eof: false };
         Framed(Rc::new(Inner {
             parts: RefCell::new(parts),
-            transport: Cell::new(TransportRef::none()),
+            transport: Cell::new(TransportRef::gone()),
             held: Cell::new(false),
         }))
     }

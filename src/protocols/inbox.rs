@@ -128,7 +128,7 @@ impl<M: 'static> Received<M> {
 impl<M: 'static> Decoder for Received<M> {
     type Item = M;
     fn decode(&mut self, input: &mut BytesMut) -> Result<Option<M>> {
-        self.wire(TransportRef::none());
+        self.wire(TransportRef::gone());
         if let Some(message) = self.inbox.take()? {
             return Ok(Some(message));
         }

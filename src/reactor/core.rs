@@ -83,6 +83,8 @@ pub(crate) struct Core {
     turns: Cell<u64>,
     /// Asked before the loop would wait for ever for nothing: the green hub's deadlock report.
     idle: RefCell<Option<Rc<dyn Fn()>>>,
+    /// Called when a running reactor is closed: the green hub's, whose loop may wait on another stack.
+    on_close: RefCell<Option<Rc<dyn Fn()>>>,
     /// Promises that other threads will fire.
     awaited: RefCell<slab::Slab<Box<dyn Any>>>,
     /// Run when the reactor ends, before its sources are shut: the green hub's.
@@ -161,6 +163,7 @@ impl Core {
                 turns: Cell::new(0),
                 idle: RefCell::default(),
                 awaited: RefCell::default(),
+                on_close: RefCell::default(),
                 at_end: RefCell::default(),
             }
         });
@@ -454,6 +457,17 @@ impl Core {
         let old = self.idle.replace(idle);
         drop(old);
     }
+    pub(crate) fn set_close_hook(&self, on_close: Option<Rc<dyn Fn()>>) {
+        let old = self.on_close.replace(on_close);
+        drop(old);
+    }
+    /// Whether the loop is somewhere below, on this stack or on another of this thread.
+    pub(crate) fn is_in_loop(&self) -> bool {
+        matches!(self.state.get(), State::Starting | State::Running | State::Stopping)
+    }
+    pub(crate) fn set_signals(&self, on: bool) {
+        self.signals.set(on);
+    }
     pub(crate) fn add_end_hook(&self, call: Box<dyn FnOnce()>) {
         self.at_end.borrow_mut().push(call);
     }
@@ -485,6 +499,10 @@ impl Core {
             // Called from a callback: the loop must be off the stack first.
             self.close_asked.set(true);
             self.crashed.set(true);
+            let on_close = self.on_close.borrow().clone();
+            if let Some(on_close) = on_close {
+                on_close();
+            }
             return;
         }
         if self.state.get() == State::Closed {
@@ -518,6 +536,7 @@ impl Core {
         self.state.set(State::Closed);
         self.inbox.close();
         self.set_idle_hook(None);
+        self.set_close_hook(None);
         drop(std::mem::take(&mut *self.at_end.borrow_mut()));
         // What drops may queue more, so until nothing is left.
         loop {

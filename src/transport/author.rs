@@ -2,6 +2,7 @@
 use super::producer::{Producer, PullProducer};
 use super::{Address, TransportRef};
 use crate::clock::Clock;
+use crate::deferred::Deferred;
 use crate::failure::Failure;
 use bytes::Bytes;
 use std::io::IoSlice;
@@ -64,6 +65,16 @@ pub trait Transport {
     /// Bytes written that have not left.
     fn unsent(&self) -> usize {
         self.lower().map_or(0, TransportRef::unsent)
+    }
+    /// Fires when everything written so far has left, fails when the connection ends before that.
+    fn when_flushed(&self) -> Deferred<()> {
+        self.lower().map_or_else(|| Deferred::succeed(()), TransportRef::when_flushed)
+    }
+    /// Bounds a delivery, where that is possible.
+    fn set_read_size(&self, bytes: usize) {
+        if let Some(lower) = self.lower() {
+            lower.set_read_size(bytes);
+        }
     }
     /// Stops delivering.
     fn pause_producing(&self) {

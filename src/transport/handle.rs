@@ -3,7 +3,8 @@
 use super::wire::{self, Flow};
 use super::{Address, Producer, Protocol, PullProducer};
 use crate::clock::{Clock, DelayedCall};
-use crate::deferred::{IntoDeferred, run_and_report};
+use crate::deferred::{Deferred, IntoDeferred, run_and_report};
+use crate::error::ConnectionClosed;
 use crate::failure::Failure;
 use bytes::Bytes;
 use std::fmt::{self, Write as _};
@@ -28,6 +29,10 @@ pub struct TransportRef {
 impl TransportRef {
     pub(super) const fn new(slot: u32, generation: u32) -> Self {
         TransportRef { slot, generation, thread: PhantomData }
+    }
+    /// The name of no wire.
+    pub(crate) const fn gone() -> Self {
+        TransportRef::new(u32::MAX, 0)
     }
     pub(super) fn slot(self) -> usize {
         self.slot as usize
@@ -190,10 +195,6 @@ impl TransportRef {
     pub fn is_connected(self) -> bool {
         wire::transport(self).is_some_and(|transport| transport.is_connected())
     }
-    /// The name of no wire.
-    pub(crate) const fn none() -> Self {
-        TransportRef::new(u32::MAX, 0)
-    }
     /// Whether the protocol may go on delivering what it has found in its bytes.
     #[inline]
     pub(crate) fn flow(self) -> Flow {
@@ -207,6 +208,20 @@ impl TransportRef {
     /// As `soon`, once `resume_producing` is called.
     pub(crate) fn when_resumed(self, event: impl FnOnce() + 'static) {
         wire::when_resumed(self, Box::new(event));
+    }
+    /// Fires when everything written so far is with the operating system; fails with
+    /// [`ConnectionClosed`](crate::ConnectionClosed) when the connection ends before that.
+    pub fn when_flushed(self) -> Deferred<()> {
+        match wire::transport(self) {
+            Some(transport) => transport.when_flushed(),
+            None => Deferred::fail(ConnectionClosed::Done),
+        }
+    }
+    /// At most so many bytes a read; at least one. Default: as many as the reactor's buffer holds.
+    pub fn set_read_size(self, bytes: usize) {
+        if let Some(transport) = wire::transport(self) {
+            transport.set_read_size(bytes);
+        }
     }
     /// How many bytes were written and have not left yet.
     pub fn unsent(self) -> usize {

@@ -7,6 +7,7 @@ use super::outbox::Outbox;
 use super::producer::{Producer, PullProducer, Registered, stop_soon};
 use super::{Address, Protocol, Transport, TransportRef, wire};
 use crate::clock::Clock;
+use crate::deferred::{Deferred, Promise};
 use crate::error::ConnectionClosed;
 use crate::failure::{self, Failure};
 use crate::reactor::driver::{Readiness, Socket};
@@ -64,6 +65,9 @@ pub(crate) struct Stream {
     peer: Address,
     host: OnceCell<Address>,
     owner: RefCell<Option<Box<dyn Owner>>>,
+    /// Who waits for the output to leave.
+    flush_waiters: RefCell<Vec<Promise<()>>>,
+    read_size: Cell<usize>,
 }
 
 impl Stream {
@@ -90,6 +94,8 @@ impl Stream {
             peer,
             host: OnceCell::new(),
             owner: RefCell::new(owner),
+            flush_waiters: RefCell::default(),
+            read_size: Cell::new(usize::MAX),
         });
         stream.name.set(wire::open(stream.clone(), protocol));
         core.install_source(token, stream.clone());
@@ -187,7 +193,8 @@ impl Stream {
                 self.read_again();
                 break;
             }
-            match self.try_read(&mut buffer) {
+            let size = self.read_size.get().min(buffer.len());
+            match self.try_read(&mut buffer[..size]) {
                 Ok(0) => {
                     self.clear(READABLE);
                     self.set(EOF);
@@ -198,7 +205,7 @@ impl Stream {
                 }
                 Ok(n) => {
                     // A short read has emptied the socket, and more will make another edge; not so after the peer's end.
-                    if n < buffer.len() && !self.has(READ_CLOSED) {
+                    if n < size && !self.has(READ_CLOSED) {
                         self.clear(READABLE);
                     }
                     budget -= 1;
@@ -270,6 +277,11 @@ impl Stream {
 
     /// Everything has left: what was waiting for that, one thing at a time.
     fn flushed(&self) {
+        let waiters = std::mem::take(&mut *self.flush_waiters.borrow_mut());
+        if !waiters.is_empty() {
+            self.core.guard("a flush's Deferred", || waiters.into_iter().for_each(|waiter| waiter.callback(())));
+            return self.flush_soon();
+        }
         if self.has(FAILING) {
             self.end(ConnectionClosed::Done);
         } else if self.has(PRODUCER) {
@@ -337,6 +349,10 @@ impl Stream {
         let ourselves = self.core.remove_source(self.token);
         let unsent = std::mem::take(&mut *self.out.borrow_mut());
         drop(unsent);
+        let waiters = std::mem::take(&mut *self.flush_waiters.borrow_mut());
+        for waiter in waiters {
+            self.core.guard("a flush's Deferred", || waiter.errback(reason.clone()));
+        }
         wire::connection_lost(self.name.get(), &reason);
         let owner = self.owner.take();
         if let Some(owner) = owner {
@@ -521,6 +537,20 @@ impl Transport for Stream {
     }
     fn unsent(&self) -> usize {
         self.out.borrow().len()
+    }
+    fn when_flushed(&self) -> Deferred<()> {
+        if self.has(LOST | FAULTY | ABORTING) {
+            return Deferred::fail(ConnectionClosed::Done);
+        }
+        if self.out.borrow().is_empty() {
+            return Deferred::succeed(());
+        }
+        let (promise, deferred) = Deferred::new();
+        self.flush_waiters.borrow_mut().push(promise);
+        deferred
+    }
+    fn set_read_size(&self, bytes: usize) {
+        self.read_size.set(bytes.max(1));
     }
     fn pause_producing(&self) {
         self.set(PAUSED);

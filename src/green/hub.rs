@@ -1,0 +1,316 @@
+//! The hub of a thread: which greenlet runs the main loop, which green thread runs now, and how both end.
+//!
+//! Two modes (G2). Joined: the greenlet that calls `reactor.run()` is the main loop. Implicit: the first blocking call on
+//! MAIN starts the loop in a greenlet of its own. Green threads switch with the loop only, and only `task` switches. What must
+//! never happen here: a borrow held across a switch.
+use super::task::{State, Task};
+use crate::error::{Deadlock, ReactorError};
+use crate::failure::{self, Failure, Result};
+use crate::greenlet::Greenlet;
+use crate::reactor::{Core, Reactor};
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::rc::Rc;
+
+/// The implicit loop's stack: callbacks run on it, so it gets what a thread would get. Only touched pages cost memory.
+const LOOP_STACK: usize = 2 * 1024 * 1024;
+/// How often a green thread that goes on blocking is unwound again at the end before it is left as it is.
+const END_PATIENCE: usize = 100;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    /// Nobody has blocked and no loop has run a green thread.
+    Undecided,
+    Joined,
+    Implicit,
+    /// The reactor has ended.
+    Stopped,
+}
+
+pub(crate) struct Hub {
+    core: Rc<Core>,
+    mode: Cell<Mode>,
+    /// The greenlet of the loop, to which whoever blocks switches.
+    main_loop: RefCell<Option<Greenlet>>,
+    /// The green thread that runs; `None` in the loop and its callbacks.
+    current: RefCell<Option<Rc<Task>>>,
+    /// MAIN, which blocks like a green thread in implicit mode.
+    main: RefCell<Option<Rc<Task>>>,
+    /// Every green thread that has not finished.
+    tasks: RefCell<slab::Slab<Rc<Task>>>,
+    next_token: Cell<u64>,
+}
+
+thread_local! {
+    static HUB: RefCell<Option<Rc<Hub>>> = const { RefCell::new(None) };
+}
+
+/// The calling greenlet becomes the main loop; `reactor.run()` follows (Eventlet's `join_reactor`). Blocking on it is an error
+/// from here on, also before `run`.
+///
+/// ```
+/// use twistlet::Reactor;
+/// use twistlet::green::{join_reactor, sleep, spawn};
+/// use std::time::Duration;
+///
+/// let reactor = Reactor::new()?;
+/// join_reactor(&reactor)?;
+/// spawn(move || {
+///     sleep(Duration::from_millis(1));
+///     reactor.stop()
+/// });
+/// reactor.run()?;
+/// # twistlet::Result::Ok(())
+/// ```
+///
+/// # Errors
+/// [`ReactorError::Closed`]; [`ReactorError::AlreadyRunning`] when a blocking call has started the loop implicitly.
+pub fn join_reactor(reactor: &Reactor) -> Result<()> {
+    let hub = Hub::of(&reactor.open()?);
+    match hub.mode.get() {
+        Mode::Undecided => {
+            hub.join();
+            Ok(())
+        }
+        Mode::Joined => Ok(()),
+        Mode::Implicit => Err(ReactorError::AlreadyRunning.into()),
+        Mode::Stopped => Err(ReactorError::Closed.into()),
+    }
+}
+
+impl Hub {
+    /// This thread's hub, made at first use, as is its reactor. When the reactor has ended, the hub that refuses every wait,
+    /// until the program makes another reactor. `None` while the thread ends.
+    #[inline]
+    pub(super) fn current() -> Option<Rc<Hub>> {
+        match Hub::existing() {
+            Some(hub) if hub.mode.get() != Mode::Stopped => Some(hub),
+            stopped => Hub::fresh(stopped),
+        }
+    }
+    #[cold]
+    fn fresh(stopped: Option<Rc<Hub>>) -> Option<Rc<Hub>> {
+        HUB.try_with(|_| ()).ok()?;
+        match (Core::current(), stopped) {
+            (Some(core), _) => Some(Hub::of(&core)),
+            (None, Some(stopped)) => Some(stopped),
+            (None, None) => Some(Hub::of(&Reactor::current().core()?)),
+        }
+    }
+    /// The hub if there is one already.
+    pub(super) fn existing() -> Option<Rc<Hub>> {
+        HUB.try_with(|hub| hub.borrow().clone()).ok().flatten()
+    }
+    fn of(core: &Rc<Core>) -> Rc<Hub> {
+        if let Some(hub) = Hub::existing()
+            && Rc::ptr_eq(&hub.core, core)
+        {
+            return hub;
+        }
+        let hub = Rc::new(Hub {
+            core: Rc::clone(core),
+            mode: Cell::new(Mode::Undecided),
+            main_loop: RefCell::default(),
+            current: RefCell::default(),
+            main: RefCell::default(),
+            tasks: RefCell::default(),
+            next_token: Cell::new(1),
+        });
+        let ending = Rc::downgrade(&hub);
+        core.add_end_hook(Box::new(move || {
+            if let Some(hub) = ending.upgrade() {
+                hub.end();
+            }
+        }));
+        let old = HUB.with(|current| current.replace(Some(Rc::clone(&hub))));
+        drop(old);
+        hub
+    }
+
+    pub(super) fn core(&self) -> &Rc<Core> {
+        &self.core
+    }
+    pub(super) fn is_stopped(&self) -> bool {
+        self.mode.get() == Mode::Stopped
+    }
+    /// A number for one `with_timeout`; 0 is a kill's.
+    pub(super) fn token(&self) -> u64 {
+        let token = self.next_token.get();
+        self.next_token.set(token + 1);
+        token
+    }
+
+    /// The green thread that runs now; `None` in the main loop, in its callbacks, and in a raw `Greenlet`.
+    pub(super) fn running(self: &Rc<Self>) -> Option<Rc<Task>> {
+        if self.mode.get() == Mode::Undecided && self.core.is_in_loop() {
+            self.join();
+        }
+        let current = self.current.borrow().clone();
+        match current {
+            Some(task) => Some(task),
+            None if self.main_may_block() => Some(self.main_task()),
+            None => None,
+        }
+    }
+    /// Whether this is MAIN, with no loop below it on its stack.
+    fn main_may_block(&self) -> bool {
+        match self.mode.get() {
+            Mode::Undecided => !self.core.is_in_loop() && Greenlet::current().is_main(),
+            // After the loop's end MAIN is told that there is none.
+            Mode::Stopped => Greenlet::current().is_main() && !self.core.is_in_loop(),
+            Mode::Joined | Mode::Implicit => false,
+        }
+    }
+    fn main_task(self: &Rc<Self>) -> Rc<Task> {
+        let main = Task::main(self);
+        *self.current.borrow_mut() = Some(Rc::clone(&main));
+        *self.main.borrow_mut() = Some(Rc::clone(&main));
+        main
+    }
+
+    pub(super) fn enter(&self, task: Rc<Task>) {
+        let old = self.current.replace(Some(task));
+        debug_assert!(old.is_none(), "two green threads run at once");
+    }
+    pub(super) fn leave(&self) -> Option<Rc<Task>> {
+        self.current.take()
+    }
+    pub(super) fn enlist(&self, task: Rc<Task>) -> usize {
+        self.tasks.borrow_mut().insert(task)
+    }
+    pub(super) fn delist(&self, key: usize) {
+        let task = self.tasks.borrow_mut().try_remove(key);
+        drop(task);
+    }
+
+    fn join(&self) {
+        self.mode.set(Mode::Joined);
+        let current = Greenlet::current();
+        let (old_loop, old_main, old_current) =
+            (self.main_loop.replace(Some(current)), self.main.take(), self.current.take());
+        drop((old_loop, old_main, old_current));
+    }
+    /// Called by the loop before it resumes anybody: where there was no decision, this is one.
+    #[inline]
+    pub(super) fn loop_is_here(&self) {
+        if self.mode.get() == Mode::Undecided {
+            self.join();
+        }
+    }
+
+    /// Switches to the loop, starting it when this is MAIN's first wait. Returns when somebody switches back.
+    pub(super) fn switch_to_loop(self: &Rc<Self>) -> Result<()> {
+        if self.mode.get() == Mode::Undecided {
+            self.start_loop()?;
+        }
+        let main_loop = self.main_loop.borrow().clone();
+        match main_loop {
+            Some(main_loop) => {
+                main_loop.transfer();
+                Ok(())
+            }
+            None => Err(ReactorError::Stopped.into()),
+        }
+    }
+
+    /// Implicit mode: the loop in a greenlet of its own, without signal handlers, whose parent is MAIN.
+    fn start_loop(self: &Rc<Self>) -> Result<()> {
+        let hub = Rc::clone(self);
+        let main_loop = Greenlet::spawn_managed(Some(LOOP_STACK), move || hub.run_loop())?;
+        main_loop.set_name("the main loop");
+        let idle = Rc::downgrade(self);
+        self.core.set_idle_hook(Some(Rc::new(move || {
+            if let Some(hub) = idle.upgrade() {
+                hub.nothing_can_wake();
+            }
+        })));
+        let closing = Rc::downgrade(self);
+        self.core.set_close_hook(Some(Rc::new(move || {
+            if let Some(hub) = closing.upgrade() {
+                hub.close_from_main();
+            }
+        })));
+        *self.main_loop.borrow_mut() = Some(main_loop);
+        self.mode.set(Mode::Implicit);
+        Ok(())
+    }
+    /// MAIN closes the reactor whose loop waits on another stack: the loop gets to its end before `close` returns.
+    fn close_from_main(self: &Rc<Self>) {
+        let main = self.main.borrow().clone();
+        let running = self.current.borrow().clone();
+        let (Some(main), Some(running)) = (main, running) else { return };
+        if self.mode.get() == Mode::Implicit && Rc::ptr_eq(&main, &running) && !std::thread::panicking() {
+            drop(self.leave());
+            while self.mode.get() != Mode::Stopped {
+                if self.switch_to_loop().is_err() {
+                    break;
+                }
+            }
+            self.enter(main);
+        }
+    }
+    fn run_loop(self: Rc<Self>) {
+        self.core.set_signals(false);
+        let run = failure::catch(|| self.core.run_loop());
+        if let Err(failure) = run.and_then(|run| run) {
+            failure::report("the main loop", &failure);
+        }
+        // Unwinds the green threads, on this greenlet, then tells MAIN.
+        if let Err(failure) = failure::catch(|| self.core.end()) {
+            failure::report("the end of the reactor", &failure);
+        }
+        self.end();
+        let main_loop = self.main_loop.take();
+        drop(main_loop);
+    }
+
+    /// D8: MAIN waits, and nothing there is could ever end its wait.
+    fn nothing_can_wake(&self) {
+        let main = self.main.borrow().clone();
+        if let Some(main) = main {
+            main.fault(Deadlock { report: self.report() }.into());
+        }
+    }
+    /// Every parked green thread: name, what it waits for, where.
+    pub(super) fn report(&self) -> String {
+        let mut report = String::new();
+        let main = self.main.borrow().clone();
+        let tasks: Vec<Rc<Task>> = self.tasks.borrow().iter().map(|(_, task)| Rc::clone(task)).collect();
+        for task in main.iter().chain(&tasks) {
+            if let Some((reason, site)) = task.parked() {
+                let _ = writeln!(report, "  {} waits for {reason} at {site}", task.name());
+            }
+        }
+        report
+    }
+
+    /// The reactor ends: every green thread is unwound, on the loop's greenlet, from ordinary code (G7).
+    pub(super) fn end(self: &Rc<Self>) {
+        if self.mode.replace(Mode::Stopped) == Mode::Stopped {
+            return;
+        }
+        let main_loop = self.main_loop.borrow().clone();
+        // Without a loop nobody has ever run: there are closures to drop, but no stack to unwind.
+        let here = main_loop.as_ref().is_none_or(Greenlet::is_current);
+        for _ in 0..END_PATIENCE {
+            let tasks: Vec<Rc<Task>> = self.tasks.borrow().iter().map(|(_, task)| Rc::clone(task)).collect();
+            if tasks.is_empty() {
+                break;
+            }
+            for task in tasks {
+                task.end(here);
+            }
+        }
+        let left = std::mem::take(&mut *self.tasks.borrow_mut());
+        for (_, task) in left {
+            log::error!(target: "twistlet", "{} did not end; its stack is leaked", task.name());
+            task.leak();
+        }
+        let main = self.main.borrow().clone();
+        if let Some(main) = main
+            && main.state() == State::Parked
+        {
+            main.fault(Failure::from(ReactorError::Stopped));
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `GreenClientCreator`: connecting as a synchronous call (twistedutil's, modelled on Twisted's `ClientCreator`).
+use super::GreenTransport;
+use super::conn::{Conn, GreenProtocol};
+use crate::failure::Result;
+use crate::green::block::block_on;
+use crate::protocols::codec::{Decoder, Raw};
+use crate::reactor::Reactor;
+use crate::transport::Destination;
+use std::fmt;
+use std::path::Path;
+use std::rc::Rc;
+
+/// Connects, and gives the connected [`GreenTransport`]. `framed` takes what makes a decoder for each connection:
+/// `GreenClientCreator::new(&reactor).framed(Lines::new)`.
+pub struct GreenClientCreator<D: 'static = Raw> {
+    reactor: Reactor,
+    decoder: Rc<dyn Fn() -> D>,
+}
+
+impl GreenClientCreator {
+    /// For raw bytes, on `reactor`.
+    pub fn new(reactor: &Reactor) -> Self {
+        GreenClientCreator { reactor: *reactor, decoder: Rc::new(|| Raw) }
+    }
+}
+impl<D: Decoder> GreenClientCreator<D> {
+    /// The same, with messages of another kind.
+    pub fn framed<E: Decoder>(self, decoder: impl Fn() -> E + 'static) -> GreenClientCreator<E> {
+        GreenClientCreator { reactor: self.reactor, decoder: Rc::new(decoder) }
+    }
+    /// Connects by TCP: to `"host:port"`, `("host", port)`, a `SocketAddr`, or a
+    /// [`Destination`] with a timeout and a local address.
+    ///
+    /// # Errors
+    /// [`ConnectError`](crate::ConnectError); [`ReactorError::Stopped`](crate::error::ReactorError::Stopped).
+    ///
+    /// # Blocking
+    /// Until connected. Interrupted, no connection is left behind.
+    #[track_caller]
+    pub fn connect_tcp(&self, to: impl Into<Destination>) -> Result<GreenTransport<D>> {
+        let conn = Conn::new();
+        block_on(self.reactor.connect_protocol(to, GreenProtocol::new(&conn)))?;
+        Ok(GreenTransport::new(conn, (self.decoder)()))
+    }
+    /// Connects to a path of the file system.
+    ///
+    /// # Errors
+    /// As [`connect_tcp`](GreenClientCreator::connect_tcp).
+    ///
+    /// # Blocking
+    /// Until connected.
+    #[track_caller]
+    pub fn connect_unix(&self, path: impl AsRef<Path>) -> Result<GreenTransport<D>> {
+        let conn = Conn::new();
+        block_on(self.reactor.connect_protocol_unix(path, GreenProtocol::new(&conn)))?;
+        Ok(GreenTransport::new(conn, (self.decoder)()))
+    }
+}
+impl<D> Clone for GreenClientCreator<D> {
+    fn clone(&self) -> Self {
+        GreenClientCreator { reactor: self.reactor, decoder: Rc::clone(&self.decoder) }
+    }
+}
+impl<D> fmt::Debug for GreenClientCreator<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GreenClientCreator").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,30 @@
+//! GROUND: stacks, the switch between them, and the reporter of overflows. Nearly all `unsafe` of the crate is here.
+//!
+//! `greenlet` is built on the safe face of this floor, [`Fiber`]; nothing else may call it. What must never happen here:
+//! a stack reused or unmapped while it has frames, a switch from a thread-local destructor, an unwind past an entry.
+//!
+//! # Safety contract of the floor
+//!
+//! Of `context` only `Context::new` and `resume` are used, in `switch`. What makes the rest of this floor sound:
+//!
+//! 1. A stack is entered through a naked shim that ends the chain of frames; behind it the body runs under
+//!    `catch_unwind`, so nothing unwinds past the entry.
+//! 2. A body is moved to the top of its own stack, read out by the first entry, or dropped in place if that never comes.
+//! 3. A stack goes back to its pool only when its entry function has jumped away for the last time, and the fiber that
+//!    was jumped to does it: never the departing one itself. One that is suspended and that nobody can name any more
+//!    keeps its stack for ever. `Drop`, thread exit and the pool all obey this.
+//! 4. A control block lives as long as a handle names it, or frames live on its stack. Handles are neither `Send` nor
+//!    `Sync`, so a stack never leaves its thread, counts need no atomics, and cached addresses of thread locals hold.
+//! 5. No switch from a destructor of a thread local: a suspended frame may be inside `LocalKey::with` of one already
+//!    destroyed. `thread` notices the end of the thread, and from then on a switch panics.
+//! 6. A saved context is taken out of its block as it is resumed, so none is resumed twice.
+mod fiber;
+mod overflow;
+mod stack;
+mod switch;
+mod thread;
+
+pub(crate) use fiber::Fiber;
+pub use stack::StackError;
+pub(crate) use stack::{DEFAULT_SIZE, trim};
+pub(crate) use thread::is_ending;

@@ -1,0 +1,33 @@
+//! The end of a thread, as stacks must know it: from then on nothing switches, and free stacks go back to the system.
+//!
+//! Called by `fiber` and `stack`. Nothing here may run user code.
+use super::{fiber, overflow, stack};
+use std::cell::Cell;
+
+thread_local! {
+    /// Thread-local destructors are running. Has none itself, so it can be read by any of them.
+    static ENDING: Cell<bool> = const { Cell::new(false) };
+    static WATCH: Watch = const { Watch };
+}
+
+/// Its destructor is the news that the thread ends.
+struct Watch;
+impl Drop for Watch {
+    fn drop(&mut self) {
+        ENDING.set(true);
+        fiber::end_thread();
+        stack::end_thread();
+        overflow::end_thread();
+    }
+}
+
+/// Begins to watch for the end of this thread. `false` if it has come.
+pub(super) fn watch() -> bool {
+    WATCH.try_with(|_| ()).is_ok()
+}
+
+/// Whether thread-local destructors are running on this thread (once it has used this floor).
+#[inline]
+pub(crate) fn is_ending() -> bool {
+    ENDING.get()
+}
