@@ -38,8 +38,9 @@ impl Netstrings {
                 b'0'..=b'9' if at == 1 && length == 0 => return Err(FrameError::Malformed("a colon after a length of 0")),
                 // The limit holds from the first digit that breaks it, so the digits that follow are never waited for.
                 b'0'..=b'9' => {
-                    length = length.saturating_mul(10).saturating_add(u64::from(byte - b'0'));
-                    if length > self.max_length as u64 {
+                    let longer = length.checked_mul(10).and_then(|length| length.checked_add(u64::from(byte - b'0')));
+                    length = longer.unwrap_or(u64::MAX);
+                    if longer.is_none() || length > self.max_length as u64 {
                         return Err(FrameError::TooLong { length, limit: self.max_length as u64 });
                     }
                 }
@@ -61,7 +62,7 @@ impl Decoder for Netstrings {
     type Item = Bytes;
     fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Bytes>> {
         let Some((length, prefix)) = self.length(input)? else { return Ok(None) };
-        match input.get(prefix + length) {
+        match input.get(prefix.saturating_add(length)) {
             None => Ok(None),
             Some(b',') => {
                 input.advance(prefix);
