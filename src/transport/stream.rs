@@ -402,7 +402,8 @@ impl Source for Stream {
             self.clear(BLOCKED);
             self.flush_soon();
         }
-        if self.has(READABLE) {
+        // Whoever was read to its budget and waits for its next turn has it once, also when there is news.
+        if self.has(READABLE) && !self.has(AGAIN_QUEUED) {
             self.read(core);
         }
     }

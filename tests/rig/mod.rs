@@ -3,11 +3,12 @@
 #![allow(dead_code)] // each test file uses a part
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use twistlet::transport::Wire;
-use twistlet::{Clock, Failure, ListeningPort, Protocol, Reactor, Transport, TransportRef};
+use twistlet::{Clock, ConnectionClosed, Factory, Failure, ListeningPort, Protocol, Reactor, Transport, TransportRef};
 
 /// When to give up on an event that should come at once: only a failing test ever waits as long.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,10 +38,14 @@ pub fn finish(reactor: Reactor) {
 
 /// Some turns of the loop.
 pub fn pump(reactor: Reactor) {
-    for _ in 0..3 {
-        reactor.call_soon(move || reactor.crash());
-        reactor.run().expect("it runs");
+    fn turns(reactor: Reactor, left: usize) {
+        match left {
+            0 => reactor.crash(),
+            left => reactor.call_soon(move || turns(reactor, left - 1)),
+        }
     }
+    turns(reactor, 6);
+    reactor.run().expect("it runs");
 }
 
 /// A number of things that must happen; the last one stops the reactor, in the next turn so that what follows from it follows.
@@ -174,4 +179,186 @@ impl Far {
     pub fn failure(&self) -> Option<Failure> {
         self.state.failure.borrow().clone()
     }
+}
+
+type On = Box<dyn FnMut(TransportRef)>;
+type OnData = Box<dyn FnMut(TransportRef, &[u8])>;
+type OnLost = Box<dyn FnMut(TransportRef, &ConnectionClosed)>;
+
+/// A protocol made of closures; what has none does what protocols do by default.
+#[derive(Default)]
+pub struct Probe {
+    made: Option<On>,
+    data: Option<OnData>,
+    read_lost: Option<On>,
+    write_lost: Option<On>,
+    lost: Option<OnLost>,
+}
+impl Probe {
+    pub fn new() -> Self {
+        Probe::default()
+    }
+    pub fn on_made(mut self, call: impl FnMut(TransportRef) + 'static) -> Self {
+        self.made = Some(Box::new(call));
+        self
+    }
+    pub fn on_data(mut self, call: impl FnMut(TransportRef, &[u8]) + 'static) -> Self {
+        self.data = Some(Box::new(call));
+        self
+    }
+    pub fn on_read_lost(mut self, call: impl FnMut(TransportRef) + 'static) -> Self {
+        self.read_lost = Some(Box::new(call));
+        self
+    }
+    pub fn on_write_lost(mut self, call: impl FnMut(TransportRef) + 'static) -> Self {
+        self.write_lost = Some(Box::new(call));
+        self
+    }
+    pub fn on_lost(mut self, call: impl FnMut(TransportRef, &ConnectionClosed) + 'static) -> Self {
+        self.lost = Some(Box::new(call));
+        self
+    }
+    /// Stops the reactor when the connection is lost, and leaves the reason in `reason`.
+    pub fn until_lost(self, reactor: Reactor, reason: &Slot<ConnectionClosed>) -> Self {
+        let reason = reason.clone();
+        self.on_lost(move |_, why| {
+            reason.set(why.clone());
+            let _ = reactor.stop();
+        })
+    }
+}
+impl Protocol for Probe {
+    fn connection_made(&mut self, transport: TransportRef) {
+        if let Some(call) = &mut self.made {
+            call(transport);
+        }
+    }
+    fn data_received(&mut self, transport: TransportRef, data: &[u8]) {
+        assert!(!data.is_empty());
+        if let Some(call) = &mut self.data {
+            call(transport, data);
+        }
+    }
+    fn read_connection_lost(&mut self, transport: TransportRef) {
+        match &mut self.read_lost {
+            Some(call) => call(transport),
+            None => transport.lose_connection(),
+        }
+    }
+    fn write_connection_lost(&mut self, transport: TransportRef) {
+        if let Some(call) = &mut self.write_lost {
+            call(transport);
+        }
+    }
+    fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
+        if let Some(call) = &mut self.lost {
+            call(transport, reason);
+        }
+    }
+}
+
+/// A place for a value that a callback finds.
+pub struct Slot<T>(Rc<RefCell<Option<T>>>);
+impl<T> Clone for Slot<T> {
+    fn clone(&self) -> Self {
+        Slot(self.0.clone())
+    }
+}
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Slot(Rc::default())
+    }
+}
+impl<T: Clone> Slot<T> {
+    pub fn set(&self, value: T) {
+        *self.0.borrow_mut() = Some(value);
+    }
+    #[track_caller]
+    pub fn get(&self) -> T {
+        self.0.borrow().clone().expect("the callback was called")
+    }
+    pub fn is_set(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+}
+
+/// A port on this machine.
+#[track_caller]
+pub fn serve(reactor: Reactor, factory: impl Factory + 'static) -> SocketAddr {
+    address(reactor.listen_tcp("127.0.0.1:0", factory).expect("a free port"))
+}
+
+/// A factory for one connection: the first.
+pub fn once(probe: Probe) -> impl FnMut() -> Probe {
+    let mut probe = Some(probe);
+    move || probe.take().unwrap_or_default()
+}
+
+/// A client that is a plain socket, and gives up when nothing comes.
+#[track_caller]
+pub fn dial(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).expect("somebody listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("settable");
+    stream.set_write_timeout(Some(PATIENCE)).expect("settable");
+    stream
+}
+
+/// A plain client on a thread of its own, while the reactor runs on this one.
+pub fn peer<T: Send + 'static>(to: SocketAddr, talk: impl FnOnce(TcpStream) -> T + Send + 'static) -> JoinHandle<T> {
+    std::thread::spawn(move || talk(dial(to)))
+}
+
+/// A plain server for one connection.
+pub fn plain_server<T: Send + 'static>(
+    talk: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (SocketAddr, JoinHandle<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let at = listener.local_addr().expect("bound");
+    let thread = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a client");
+        stream.set_read_timeout(Some(PATIENCE)).expect("settable");
+        talk(stream)
+    });
+    (at, thread)
+}
+
+/// A port on which nobody listens.
+pub fn closed_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
+/// Resets the connection instead of closing it.
+pub fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("settable");
+}
+
+thread_local! {
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+struct Lines;
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        if record.level() <= log::Level::Warn {
+            LINES.with(|lines| lines.borrow_mut().push(format!("{}: {}", record.level(), record.args())));
+        }
+    }
+    fn flush(&self) {}
+}
+/// From here on what this thread logs as a warning or an error is kept for `logged`.
+pub fn watch_log() {
+    // Another test of the same program may have been first.
+    let _ = log::set_logger(&Lines);
+    log::set_max_level(log::LevelFilter::Warn);
+    logged();
+}
+pub fn logged() -> Vec<String> {
+    LINES.with(RefCell::take)
+}
+
+/// Open descriptors of this process.
+pub fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("Linux").count()
 }
