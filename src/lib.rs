@@ -18,7 +18,7 @@
 //! reactor.listen_tcp("127.0.0.1:0", || Echo)?;
 //! reactor.call_soon(move || reactor.stop());
 //! reactor.run()?;
-//! # twistlet::Result::Ok(())
+//! # Ok::<(), twistlet::Failure>(())
 //! ```
 #![cfg_attr(
     feature = "green",
@@ -37,7 +37,7 @@ let conn = GreenClientCreator::new(&reactor).connect_tcp(to)?;
 assert_eq!(conn.read_all()?, "hello");
 assert_eq!(block_on(reactor.defer_to_thread(|| Ok(6 * 7)))?, 42);
 # reactor.close();
-# twistlet::Result::Ok(())
+# Ok::<(), twistlet::Failure>(())
 ```
 "#
 )]
