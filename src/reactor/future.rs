@@ -222,7 +222,7 @@ impl Reactor {
     ///     reactor.stop()
     /// });
     /// reactor.run()?;
-    /// # twistlet::Result::Ok(())
+    /// # Ok::<(), twistlet::Failure>(())
     /// ```
     pub fn spawn_local<R: IntoDeferred + 'static>(
         &self,

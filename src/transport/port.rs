@@ -57,6 +57,8 @@ struct Port {
     factory: RefCell<Option<Box<dyn Factory>>>,
     address: RefCell<Address>,
     state: Cell<State>,
+    /// The factory was started, so it is to be stopped.
+    started: Cell<bool>,
     batch: Cell<usize>,
     stopped: RefCell<Vec<Promise<()>>>,
 }
@@ -79,6 +81,7 @@ pub(super) fn listen(core: &Rc<Core>, at: ListenAt, factory: Box<dyn Factory>) -
         factory: RefCell::new(Some(factory)),
         address: RefCell::new(Address::Gone),
         state: Cell::new(State::Stopped),
+        started: Cell::new(false),
         batch: Cell::new(BATCH),
         stopped: RefCell::default(),
     });
@@ -110,7 +113,8 @@ impl ListeningPort {
         self.port().map_or(Address::Gone, |port| port.address.borrow().clone())
     }
     /// Accepts no more from now on; the connections there are stay. The Deferred fires when the socket is closed and the
-    /// factory has been told `stop_factory`, in a later turn. Harmless when it does not listen.
+    /// factory has been told `stop_factory`, in a later turn; it fails with what `stop_factory` panicked with. Harmless when
+    /// it does not listen.
     pub fn stop_listening(self) -> Deferred<()> {
         let Some(port) = self.port() else { return Deferred::succeed(()) };
         if port.state.get() == State::Stopped {
@@ -174,8 +178,12 @@ impl Port {
         self.token.set(token);
         self.core.install_source(token, self.clone());
         self.state.set(State::Listening);
-        self.with_factory(|factory| factory.start_factory()).inspect_err(|_| self.finish())?;
-        Ok(())
+        let started = self.with_factory(|factory| factory.start_factory());
+        self.started.set(started.is_ok());
+        if started.is_err() {
+            self.finish();
+        }
+        started.map(drop)
     }
     fn bind(&self, at: ListenAt) -> io::Result<Listener> {
         match at.place {
@@ -202,6 +210,7 @@ impl Port {
 
     /// Closes the socket, tells the factory, then whoever waits.
     fn finish(&self) {
+        let mut outcome = Ok(());
         let listener = self.listener.take();
         if let Some(mut listener) = listener {
             if self.adopted {
@@ -210,15 +219,22 @@ impl Port {
             let ourselves = self.core.remove_source(self.token.get());
             drop(listener);
             self.state.set(State::Stopped);
-            let stopped = self.with_factory(|factory| factory.stop_factory());
-            if let Err(failure) = &stopped {
-                failure::report("a factory's stop_factory", failure);
+            if self.started.replace(false) {
+                outcome = self.with_factory(|factory| factory.stop_factory()).map(drop);
             }
             drop(ourselves);
         }
         let waiting = std::mem::take(&mut *self.stopped.borrow_mut());
+        if let Err(failure) = &outcome
+            && waiting.is_empty()
+        {
+            failure::report(format_args!("stop_factory of the port at {}", self.address.borrow()), failure);
+        }
         for promise in waiting {
-            promise.callback(());
+            match &outcome {
+                Ok(()) => promise.callback(()),
+                Err(failure) => promise.errback(failure.clone()),
+            }
         }
     }
 
