@@ -66,7 +66,7 @@ impl<T: 'static> Root<T> {
     }
     /// Fires with a failure while the promise is dropped. `begin` was said.
     pub(super) fn lose(self: Rc<Self>, failure: Failure) {
-        self.out.outcome.set(Some(Err(failure)));
+        self.out.put(Err(failure));
         if self.out.has_next() {
             run_nested(self);
         }
@@ -75,7 +75,7 @@ impl<T: 'static> Root<T> {
         if !self.begin() {
             return None;
         }
-        self.out.outcome.set(Some(outcome));
+        self.out.put(outcome);
         self.out.pass()
     }
 }
@@ -230,7 +230,7 @@ impl<T: 'static> Source<T> for Waiting<T> {
 impl<T: 'static> Consumer<T> for Waiting<T> {
     fn accept(self: Rc<Self>, outcome: Result<T>) -> Option<Rc<dyn Node>> {
         self.out.ties.cut();
-        self.out.outcome.set(Some(outcome));
+        self.out.put(outcome);
         if let Some(waker) = self.waker.take()
             && let Err(panicked) = catch(move || waker.wake())
         {

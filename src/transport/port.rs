@@ -51,6 +51,7 @@ struct Port {
     /// What binds again after a stop; an adopted socket cannot.
     again: Option<ListenAt>,
     listener: RefCell<Option<Listener>>,
+    name: Cell<Option<ListeningPort>>,
     adopted: bool,
     token: Cell<usize>,
     factory: RefCell<Option<Box<dyn Factory>>>,
@@ -74,6 +75,7 @@ pub(super) fn listen(core: &Rc<Core>, at: ListenAt, factory: Box<dyn Factory>) -
         core: Rc::clone(core),
         again: again.map(|place| ListenAt { place, ..at }),
         listener: RefCell::default(),
+        name: Cell::new(None),
         adopted: matches!(at.place, Place::Adopted(_)),
         token: Cell::new(0),
         factory: RefCell::new(Some(factory)),
@@ -86,6 +88,7 @@ pub(super) fn listen(core: &Rc<Core>, at: ListenAt, factory: Box<dyn Factory>) -
     port.start(at)?;
     let (slot, generation) = PORTS.with(|ports| ports.borrow_mut().insert(Rc::clone(&port)));
     let name = ListeningPort { slot, generation, thread: PhantomData };
+    port.name.set(Some(name));
     core.add_end_hook(Box::new(move || name.forget()));
     Ok(name)
 }
@@ -330,5 +333,16 @@ impl Source for Port {
     }
     fn shut(&self, _core: &Rc<Core>) {
         self.finish();
+    }
+    fn drain(&self) {
+        // The socket is closed by the reactor's end at the latest.
+        if self.state.replace(State::Stopping) == State::Listening {
+            let name = self.name.get();
+            self.core.call_soon(Box::new(move || {
+                if let Some(port) = name.and_then(ListeningPort::port) {
+                    port.finish();
+                }
+            }));
+        }
     }
 }

@@ -380,7 +380,10 @@ impl Stream {
         if self.has(LOST) {
             return stop_soon(producer);
         }
-        assert!(!self.has(PRODUCER), "a producer is registered with this transport already: unregister_producer() first");
+        assert!(
+            !self.has(PRODUCER),
+            "a producer is registered with this transport already: unregister_producer() first"
+        );
         self.set(PRODUCER);
         self.clear(PRODUCER_PAUSED);
         let old = self.producer.replace(Some(producer));
@@ -439,6 +442,12 @@ impl Source for Stream {
 
     fn shut(&self, _core: &Rc<Core>) {
         self.end(ConnectionClosed::Lost(None));
+    }
+    fn drain(&self) {
+        self.lose_connection();
+    }
+    fn drains(&self) -> bool {
+        true
     }
 }
 
