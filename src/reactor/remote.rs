@@ -48,7 +48,7 @@ impl Inbox {
     pub(super) fn is_notified(&self) -> bool {
         self.notified.load(Ordering::Acquire)
     }
-    fn push(&self, call: Call) -> Result<()> {
+    pub(crate) fn push(&self, call: Call) -> Result<()> {
         let refused = match &mut *self.lock() {
             Some(calls) => {
                 calls.push(call);
