@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// let mut answer = [0; 4];
 /// client.read_exact(&mut answer)?;
 /// assert_eq!(&answer, b"echo");
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 pub struct TcpListener(Arc<Listening>);
 
@@ -87,9 +87,7 @@ impl TcpListener {
     #[track_caller]
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let listening = &*self.0;
-        if listening.exhausted.swap(false, Ordering::Relaxed)
-            && !listening.socket.is_nonblocking()
-            && place::may_park()
+        if listening.exhausted.swap(false, Ordering::Relaxed) && !listening.socket.is_nonblocking() && place::may_park()
         {
             prepare()?.park_timeout("a descriptor to be free", Some(PAUSE))?;
         }
