@@ -27,4 +27,4 @@ mod thread;
 pub(crate) use fiber::Fiber;
 pub use stack::StackError;
 pub(crate) use stack::{DEFAULT_SIZE, trim};
-pub(crate) use thread::is_ending;
+pub(crate) use thread::{in_destructor, is_ending};

@@ -193,6 +193,25 @@ impl Fiber {
         }
     }
 
+    /// As [`Self::transfer`], but holds no handle while the caller is suspended: if this was the last, the fiber runs on
+    /// without one.
+    pub(crate) fn transfer_into(self) {
+        let current = CURRENT.get();
+        match self.block().saved.get() {
+            Some(context) if !current.is_null() => {
+                let target = ManuallyDrop::new(self).0;
+                // SAFETY: a fiber that can run is there with or without handles, and stays while it runs; the rest as
+                // in `transfer`.
+                unsafe {
+                    let target = target.as_ref();
+                    target.handles.set(target.handles.get() - 1);
+                    go(current, target, context);
+                }
+            }
+            _ => self.transfer_slowly(),
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn transfer_slowly(&self) {
@@ -247,6 +266,12 @@ impl Fiber {
     pub(crate) fn id(&self) -> usize {
         self.0.as_ptr() as usize
     }
+    /// Whether it was made by `vacant`.
+    #[inline]
+    pub(crate) fn is_boxed(&self) -> bool {
+        self.block().is(BOXED)
+    }
+    #[inline]
     pub(crate) fn handles(&self) -> usize {
         self.block().handles.get()
     }
@@ -306,7 +331,7 @@ impl Fiber {
     #[inline]
     pub(crate) fn prefetch(&self) {
         if let Some(context) = self.block().saved.get() {
-            switch::prefetch(context);
+            switch::prefetch(context.as_ptr());
         }
     }
 }
@@ -358,7 +383,11 @@ unsafe fn forgotten(at: NonNull<Block>) {
         // SAFETY: dead, without frames on its stack, and without handles.
         unsafe { reclaim(at) };
     } else {
-        log::debug!(target: "twistlet", "a suspended greenlet was forgotten: its stack stays");
+        // The logger is the user's, and may panic.
+        let logged = failure::catch(|| {
+            log::debug!(target: "twistlet", "a suspended greenlet was forgotten: its stack stays");
+        });
+        failure::drop_quietly(logged);
     }
 }
 

@@ -25,9 +25,9 @@ const KEPT: usize = 16 << 10;
 /// The free stacks on top of the pool are left as they are: they will be used next.
 const HOT: usize = 64;
 /// So many free stacks more are looked at together.
-const SWEEP: usize = 512;
+const SWEEP: usize = 192;
 /// A slab takes no more address space than this, and the first of a thread no more than the second.
-const MAX_SLAB: usize = 8 << 30;
+const MAX_SLAB: usize = (1 << 20) << if usize::BITS == 64 { 13 } else { 6 };
 const FIRST_SLAB: usize = 8 << 20;
 
 /// Why there is no stack for a new greenlet.
@@ -59,7 +59,10 @@ impl fmt::Display for StackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooManyMappings { limit: Some(limit) } => {
-                write!(f, "no stack for a greenlet: the process has vm.max_map_count = {limit} memory mappings; raise vm.max_map_count")
+                write!(
+                    f,
+                    "no stack for a greenlet: the process has vm.max_map_count = {limit} memory mappings; raise vm.max_map_count"
+                )
             }
             Self::TooManyMappings { limit: None } => {
                 f.write_str("no stack for a greenlet: too many memory mappings; raise vm.max_map_count")
@@ -71,7 +74,12 @@ impl fmt::Display for StackError {
                 io::Error::from_raw_os_error(*code)
             ),
             Self::TooLarge { size } => {
-                write!(f, "a greenlet's stack of {} MiB is more than the largest, {} MiB", size >> 20, 1 << (MAX_SHIFT - 20))
+                write!(
+                    f,
+                    "a greenlet's stack of {} MiB is more than the largest, {} MiB",
+                    size >> 20,
+                    1 << (MAX_SHIFT - 20)
+                )
             }
             Self::ThreadEnding => f.write_str("no new greenlets: the thread is ending"),
         }
@@ -261,26 +269,24 @@ fn sweep(pool: &Pool, class: usize, hot: usize) {
 
 /// Gives all but the top of a free stack back to the system, if there is anything to give.
 fn shrink(stack: Stack) {
-    let top = stack.0.as_ptr() as usize + size_of::<Seat>();
+    let kept = stack.0.as_ptr() as usize + size_of::<Seat>() - KEPT;
     let bottom = stack.bottom() as usize;
-    let Some(length) = (top - KEPT.min(stack.size())).checked_sub(bottom).filter(|length| *length > 0) else { return };
-    if resident(bottom, length) {
+    let Some(length) = kept.checked_sub(bottom).filter(|length| *length > 0) else { return };
+    // Who goes deeper passes here: Rust's frames touch every page, and few others leave out two.
+    let passage = length.min(2 * page());
+    if resident(kept - passage, passage) {
         // SAFETY: private anonymous memory of a free stack, below its seat: nobody refers to it.
         unsafe { libc::madvise(bottom as *mut c_void, length, libc::MADV_DONTNEED) };
     }
 }
 
-/// Whether any page of the range is in memory.
+/// Whether any of at most two pages is in memory.
 fn resident(from: usize, length: usize) -> bool {
-    let mut pages = [0u8; 256];
-    let step = pages.len() * page();
-    (from..from + length).step_by(step).any(|at| {
-        let length = step.min(from + length - at);
-        // SAFETY: `pages` has a byte for each page of the range, which is mapped.
-        let said = unsafe { libc::mincore(at as *mut c_void, length, pages.as_mut_ptr().cast()) };
-        // If it cannot tell, giving back is right.
-        said != 0 || pages[..length.div_ceil(page())].iter().any(|page| page & 1 != 0)
-    })
+    let mut pages = [0u8; 2];
+    // SAFETY: `pages` has a byte for each page of the range, which is mapped.
+    let said = unsafe { libc::mincore(from as *mut c_void, length, pages.as_mut_ptr().cast()) };
+    // If it cannot tell, giving back is right.
+    said != 0 || pages.iter().any(|page| page & 1 != 0)
 }
 
 /// A stack never used before, from the newest slab of its class or a new one.
@@ -321,12 +327,7 @@ fn seat(slab: &Slab) -> Result<Stack, StackError> {
     let seat = (bottom + slab.stride - size_of::<Seat>()) as *mut Seat;
     // SAFETY: the top of a stack that nobody has, in a writable mapping; a stack's size is a multiple of the alignment.
     unsafe {
-        seat.write(Seat {
-            next: Cell::new(ptr::null()),
-            slab,
-            owner: Cell::new(ptr::null()),
-            swept: Cell::new(false),
-        });
+        seat.write(Seat { next: Cell::new(ptr::null()), slab, owner: Cell::new(ptr::null()), swept: Cell::new(false) });
         Ok(Stack(NonNull::new_unchecked(seat)))
     }
 }
@@ -385,9 +386,8 @@ fn map(mut count: usize, shift: u32, older: *const Slab) -> Result<*const Slab, 
     let (base, length) = loop {
         let length = count * stride;
         // SAFETY: a new anonymous mapping wherever the system likes.
-        let at = unsafe {
-            libc::mmap(ptr::null_mut(), length + ALIGN, libc::PROT_READ | libc::PROT_WRITE, FLAGS, -1, 0)
-        };
+        let at =
+            unsafe { libc::mmap(ptr::null_mut(), length + ALIGN, libc::PROT_READ | libc::PROT_WRITE, FLAGS, -1, 0) };
         if at != libc::MAP_FAILED {
             let at = at as usize;
             let base = at.next_multiple_of(ALIGN);
@@ -415,7 +415,16 @@ fn map(mut count: usize, shift: u32, older: *const Slab) -> Result<*const Slab, 
         libc::madvise(base as *mut c_void, length, libc::MADV_NOHUGEPAGE);
     }
     let entry = overflow::register(base, length, stride);
-    Ok(Box::into_raw(Box::new(Slab { base, count, shift, stride, carved: Cell::new(0), left: Cell::new(0), older, entry })))
+    Ok(Box::into_raw(Box::new(Slab {
+        base,
+        count,
+        shift,
+        stride,
+        carved: Cell::new(0),
+        left: Cell::new(0),
+        older,
+        entry,
+    })))
 }
 
 /// The thread ends: unmaps every slab whose stacks are all free. The others are unmapped when their last stack comes
@@ -471,4 +480,3 @@ unsafe fn unmap(slab: *const Slab) {
     // SAFETY: the whole mapping, without a stack that anybody has.
     unsafe { libc::munmap(slab.base as *mut c_void, slab.count * slab.stride) };
 }
-

@@ -87,21 +87,22 @@ extern "C" fn shim(arrived: Transfer) -> ! {
 
 const _: Entry = super::fiber::entry;
 
-/// Asks the processor to fetch what resuming `to` will read first.
+/// Asks the processor to fetch two lines of memory that will be used soon, for a suspended context those that resuming
+/// it reads first. Any address will do.
 #[inline(always)]
-pub(super) fn prefetch(to: Saved) {
+pub(super) fn prefetch(at: *const c_void) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch of any address is harmless.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(to.as_ptr().cast());
-        _mm_prefetch::<_MM_HINT_T0>(to.as_ptr().cast::<i8>().wrapping_add(64));
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+        _mm_prefetch::<_MM_HINT_T0>(at.cast::<i8>().wrapping_add(64));
     }
     #[cfg(target_arch = "aarch64")]
     // SAFETY: a prefetch of any address is harmless.
     unsafe {
-        std::arch::asm!("prfm pldl1keep, [{0}]", "prfm pldl1keep, [{0}, #64]", in(reg) to.as_ptr(), options(nostack, readonly));
+        std::arch::asm!("prfm pldl1keep, [{0}]", "prfm pldl1keep, [{0}, #64]", in(reg) at, options(nostack, readonly));
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    let _ = to;
+    let _ = at;
 }
