@@ -465,6 +465,10 @@ impl Core {
     pub(crate) fn is_in_loop(&self) -> bool {
         matches!(self.state.get(), State::Starting | State::Running | State::Stopping)
     }
+    /// Whether the loop has not run yet, or was left by `crash`.
+    pub(crate) fn may_run_again(&self) -> bool {
+        self.state.get() == State::Idle
+    }
     pub(crate) fn set_signals(&self, on: bool) {
         self.signals.set(on);
     }

@@ -356,7 +356,10 @@ impl Stream {
         if self.has(LOST) {
             return stop_soon(producer);
         }
-        assert!(!self.has(PRODUCER), "a producer is registered with this transport already: unregister_producer() first");
+        assert!(
+            !self.has(PRODUCER),
+            "a producer is registered with this transport already: unregister_producer() first"
+        );
         self.set(PRODUCER);
         self.clear(PRODUCER_PAUSED);
         let old = self.producer.replace(Some(producer));
