@@ -122,6 +122,21 @@ pub(super) fn open(transport: Rc<dyn Transport>, protocol: Box<dyn Protocol>) ->
 /// # Errors
 /// The panic of the protocol, already logged: the wire's owner closes the connection with it.
 pub(super) fn data_received(wire: TransportRef, data: &[u8]) -> Result<()> {
+    // The usual case first, at the price of looking twice otherwise.
+    let free = with(wire, |entry| match entry {
+        Entry { running: false, paused: false, extra: None, .. } => {
+            entry.running = entry.protocol.is_some();
+            entry.protocol.take()
+        }
+        _ => None,
+    });
+    if let Some(protocol) = free.flatten() {
+        let outcome = call(wire, protocol, |protocol| protocol.data_received(wire, data));
+        return match with(wire, |entry| entry.extra.is_none()) {
+            Some(false) => outcome.and(drain(wire)),
+            _ => outcome,
+        };
+    }
     match with(wire, |entry| (entry.running, entry.paused)) {
         Some((false, false)) => tell(wire, |protocol| protocol.data_received(wire, data)),
         Some((true, _)) => {
@@ -373,7 +388,13 @@ fn run(wire: TransportRef, event: impl FnOnce(&mut dyn Protocol)) -> Result<()> 
         entry.running = protocol.is_some();
         protocol
     });
-    let Some(mut protocol) = protocol.flatten() else { return Ok(()) };
+    match protocol.flatten() {
+        Some(protocol) => call(wire, protocol, event),
+        None => Ok(()),
+    }
+}
+
+fn call(wire: TransportRef, mut protocol: Box<dyn Protocol>, event: impl FnOnce(&mut dyn Protocol)) -> Result<()> {
     let outcome = failure::catch(|| event(&mut *protocol));
     let mut protocol = Some(protocol);
     with(wire, |entry| {
