@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Timers of a wire are swept when there are this many.
+/// Timers of a wire are swept when there are this many, and no room for more.
 const SWEEP_TIMERS: usize = 16;
 
 struct Entry {
@@ -55,8 +55,9 @@ enum Event {
     Lost(ConnectionClosed),
     /// Another protocol takes over, with these bytes.
     Switch(Box<dyn Protocol>, Vec<u8>),
-    Told(Box<dyn FnOnce(&mut dyn Protocol)>),
+    Told(Told),
 }
+type Told = Box<dyn FnOnce(&mut dyn Protocol)>;
 
 #[derive(Default)]
 struct Table {
@@ -268,7 +269,8 @@ pub(super) fn is_paused(wire: TransportRef) -> bool {
     with(wire, |entry| entry.paused).unwrap_or(false)
 }
 pub(super) fn flow(wire: TransportRef) -> Flow {
-    let state = with(wire, |entry| (!entry.lost && entry.switching == 0).then(|| (entry.paused, entry.transport.clone())));
+    let state =
+        with(wire, |entry| (!entry.lost && entry.switching == 0).then(|| (entry.paused, entry.transport.clone())));
     match state.flatten() {
         Some((paused, Some(transport))) if !transport.is_disconnecting() => {
             if paused {
@@ -284,7 +286,7 @@ pub(super) fn flow(wire: TransportRef) -> Flow {
 pub(super) fn remember_timer(wire: TransportRef, timer: DelayedCall) {
     let known = with(wire, |entry| {
         let timers = &mut entry.extra.get_or_insert_default().timers;
-        if timers.len() >= SWEEP_TIMERS {
+        if timers.len() >= SWEEP_TIMERS && timers.len() == timers.capacity() {
             timers.retain(|timer| timer.active());
         }
         timers.push(timer);

@@ -25,10 +25,12 @@ impl Stream {
         }
         match sent {
             Ok(true) => {
-                if let Some(buffer) = self.out.borrow_mut().reclaim() {
+                let mut out = self.out.borrow_mut();
+                if let Some(buffer) = out.reclaim() {
                     self.core.return_spare(buffer);
                 }
-                true
+                // Not when such a destructor has written.
+                out.is_empty()
             }
             Ok(false) => {
                 self.set(BLOCKED);
