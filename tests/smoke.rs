@@ -1,7 +1,8 @@
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use twistlet::green::*;
-use twistlet::{Protocol, Reactor, TransportRef, Deferred};
-use std::rc::Rc; use std::cell::Cell;
+use twistlet::{Deferred, Protocol, Reactor, TransportRef};
 
 #[test]
 fn implicit() {
@@ -30,16 +31,28 @@ fn implicit() {
 }
 struct Echo;
 impl Protocol for Echo {
-    fn data_received(&mut self, transport: TransportRef, data: &[u8]) { transport.write(data); }
+    fn data_received(&mut self, transport: TransportRef, data: &[u8]) {
+        transport.write(data);
+    }
 }
 struct Client(Rc<Cell<usize>>);
 impl Protocol for Client {
-    fn connection_made(&mut self, transport: TransportRef) { transport.write("hello"); }
+    fn connection_made(&mut self, transport: TransportRef) {
+        transport.write("hello");
+    }
     fn data_received(&mut self, transport: TransportRef, data: &[u8]) {
         self.0.set(self.0.get() + data.len());
-        if self.0.get() < 500000 { transport.write(data); transport.write(data); } else { transport.lose_connection(); }
+        if self.0.get() < 500000 {
+            transport.write(data);
+            transport.write(data);
+        } else {
+            transport.lose_connection();
+        }
     }
-    fn connection_lost(&mut self, _t: TransportRef, reason: &twistlet::ConnectionClosed) { println!("{reason:?}"); let _ = Reactor::current().stop(); }
+    fn connection_lost(&mut self, _t: TransportRef, reason: &twistlet::ConnectionClosed) {
+        println!("{reason:?}");
+        let _ = Reactor::current().stop();
+    }
 }
 #[test]
 fn echo() {

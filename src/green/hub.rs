@@ -60,7 +60,7 @@ thread_local! {
 ///     reactor.stop()
 /// });
 /// reactor.run()?;
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 ///
 /// # Errors

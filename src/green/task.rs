@@ -295,6 +295,9 @@ pub(crate) fn prepare() -> Result<Wait> {
     let site = Location::caller();
     let Some(hub) = Hub::current() else { return Err(ReactorError::Stopped.into()) };
     let Some(task) = hub.running() else { return Err(cannot_block(site)) };
+    if crate::shared::is_inside_call() {
+        return Err(cannot_block(site));
+    }
     if hub.is_stopped() && !task.killed.get() {
         return Err(ReactorError::Stopped.into());
     }
@@ -428,9 +431,7 @@ impl Waiter {
     /// Whether the wait still goes on.
     pub(crate) fn is_waiting(&self) -> bool {
         let task = &self.task;
-        task.wait.get() == self.id
-            && !task.woken.get()
-            && matches!(task.state.get(), State::Preparing | State::Parked)
+        task.wait.get() == self.id && !task.woken.get() && matches!(task.state.get(), State::Preparing | State::Parked)
     }
     pub(crate) fn is_same(&self, other: &Waiter) -> bool {
         self.id == other.id && Rc::ptr_eq(&self.task, &other.task)

@@ -40,7 +40,7 @@ struct Packet<T: 'static> {
 ///
 /// let six = spawn(|| Ok(2 * 3));
 /// assert_eq!(six.wait()?, 6);
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[track_caller]
 pub fn spawn<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + 'static) -> GreenThread<R::Value> {
@@ -78,7 +78,7 @@ pub fn call_in_green_thread<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + '
 ///     reactor.stop()
 /// });
 /// reactor.run()?;
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[track_caller]
 pub fn defer_to_green_thread<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + 'static) -> Deferred<R::Value> {
@@ -104,7 +104,7 @@ pub fn wait_all<T: 'static>(threads: impl IntoIterator<Item = GreenThread<T>>) -
 ///
 /// let worker = Builder::default().name("worker").stack_size(64 * 1024).spawn(|| Ok(1));
 /// assert_eq!(worker.wait()?, 1);
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Builder {

@@ -3,7 +3,8 @@
 //! `stack` registers its slabs here; the handler looks a faulting address up in them. Any other fault goes to whoever
 //! handled faults before: the application's handler, std's, or the system. The handler must call nothing that is not
 //! async-signal-safe, and never resumes what overflowed.
-use super::stack::{self, Seat};
+use super::slab;
+use super::stack::Seat;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{c_int, c_void};
 use std::mem::{self, MaybeUninit};
@@ -34,8 +35,8 @@ fn entries() -> impl Iterator<Item = &'static Entry> {
 
 /// Makes a slab known to the handler.
 pub(super) fn register(base: usize, length: usize, stride: usize) -> &'static Entry {
-    let vacant = entries()
-        .find(|entry| entry.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok());
+    let vacant =
+        entries().find(|entry| entry.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok());
     let entry = vacant.unwrap_or_else(|| {
         let new = Box::leak(Box::new(Entry {
             base: AtomicUsize::new(0),
@@ -44,9 +45,7 @@ pub(super) fn register(base: usize, length: usize, stride: usize) -> &'static En
             next: ENTRIES.load(Ordering::Acquire),
             taken: AtomicBool::new(true),
         }));
-        while let Err(first) =
-            ENTRIES.compare_exchange(new.next.cast_mut(), new, Ordering::AcqRel, Ordering::Acquire)
-        {
+        while let Err(first) = ENTRIES.compare_exchange(new.next.cast_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
             new.next = first;
         }
         new
@@ -63,13 +62,29 @@ pub(super) fn unregister(entry: &'static Entry) {
     entry.taken.store(false, Ordering::Release);
 }
 
-/// The stack an address is in: its lowest address and its size.
-fn find(address: usize) -> Option<(usize, usize)> {
+/// Where a stack is: its size is the power of two below its stride, the rest more guard.
+#[derive(Clone, Copy)]
+struct Place {
+    low: usize,
+    stride: usize,
+}
+impl Place {
+    fn size(self) -> usize {
+        1 << self.stride.ilog2()
+    }
+    fn guard(self) -> usize {
+        self.stride - self.size() + slab::guard(self.size())
+    }
+}
+
+/// The stack an address is in.
+fn find(address: usize) -> Option<Place> {
     entries().find_map(|entry| {
         let base = entry.base.load(Ordering::Acquire);
         let offset = address.checked_sub(base).filter(|_| base != 0)?;
         let stride = entry.stride.load(Ordering::Relaxed);
-        (offset < entry.length.load(Ordering::Relaxed)).then_some((base + offset / stride * stride, stride))
+        (offset < entry.length.load(Ordering::Relaxed))
+            .then_some(Place { low: base + offset / stride * stride, stride })
     })
 }
 
@@ -118,8 +133,7 @@ pub(super) fn install() {
             return;
         }
         let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
-        let memory =
-            libc::mmap(ptr::null_mut(), ALTERNATE_SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
+        let memory = libc::mmap(ptr::null_mut(), ALTERNATE_SIZE, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0);
         if memory == libc::MAP_FAILED {
             return;
         }
@@ -158,11 +172,11 @@ extern "C" fn handler(signal: c_int, info: *mut libc::siginfo_t, context: *mut c
     // SAFETY: the kernel passes a valid siginfo to a SA_SIGINFO handler.
     let (address, sent) = unsafe { ((*info).si_addr() as usize, (*info).si_code <= 0) };
     if !sent
-        && let Some((low, size)) = find(address)
-        && address < low + stack::guard(size)
-        && is_running_on(low, size, context)
+        && let Some(place) = find(address)
+        && address < place.low + place.guard()
+        && is_running_on(place, context)
     {
-        report(low, size);
+        report(place);
         // SAFETY: abort is async-signal-safe.
         unsafe { libc::abort() };
     }
@@ -171,10 +185,10 @@ extern "C" fn handler(signal: c_int, info: *mut libc::siginfo_t, context: *mut c
 }
 
 /// Whether the code that faulted was running on this stack: a stray pointer into somebody's guard is no overflow.
-fn is_running_on(low: usize, size: usize, context: *mut c_void) -> bool {
+fn is_running_on(place: Place, context: *mut c_void) -> bool {
     let Some(pointer) = stack_pointer(context) else { return true };
     // Probes may move the stack pointer a page ahead of what they touch.
-    (low.saturating_sub(stack::guard(size))..low + size).contains(&pointer)
+    (place.low.saturating_sub(place.guard())..place.low + place.stride).contains(&pointer)
 }
 
 #[allow(unused_variables)]
@@ -190,8 +204,8 @@ fn stack_pointer(context: *mut c_void) -> Option<usize> {
 }
 
 /// Writes the report to standard error, by one `write`.
-fn report(low: usize, size: usize) {
-    let seat = (low + size - size_of::<Seat>()) as *const Seat;
+fn report(place: Place) {
+    let seat = (place.low + place.stride - size_of::<Seat>()) as *const Seat;
     // SAFETY: the stack that this thread was running on has a seat at its top and an owner.
     let name = unsafe { (*seat).owner.get().as_ref().map(|owner| owner.name_bytes()) };
     let mut line = Line { text: [0; 512], length: 0 };
@@ -205,8 +219,10 @@ fn report(low: usize, size: usize) {
         _ => line.push(b"a green thread without a name"),
     }
     line.push(b" overflowed its ");
-    line.number(size >> 10);
-    line.push(b" KiB stack; raise it with the stack size it is made with (Builder::stack_size, Greenlet::with_stack_size)\n");
+    line.number(place.size() >> 10);
+    line.push(
+        b" KiB stack; raise it with the stack size it is made with (Builder::stack_size, Greenlet::with_stack_size)\n",
+    );
     let text = &line.text[..line.length];
     // SAFETY: write is async-signal-safe; the bytes are there. Nothing can be done if it fails.
     unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };

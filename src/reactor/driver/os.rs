@@ -60,6 +60,10 @@ impl Driver {
         let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
         self.poll.registry().register(source, mio::Token(token), both)
     }
+    pub(crate) fn reregister(&self, source: &mut impl mio::event::Source, token: usize) -> io::Result<()> {
+        let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
+        self.poll.registry().reregister(source, mio::Token(token), both)
+    }
     pub(crate) fn register_readable(&self, source: &mut impl mio::event::Source, token: usize) -> io::Result<()> {
         self.poll.registry().register(source, mio::Token(token), mio::Interest::READABLE)
     }
