@@ -14,6 +14,8 @@ mod remote;
 mod shutdown;
 mod signals;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod triggers;
 mod watch;
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, mpsc};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
-use twistlet::error::ReactorError;
 use twistlet::deferred::Canceller;
+use twistlet::error::ReactorError;
 use twistlet::{Cancelled, Deferred, Failure, Reactor, Result};
 
 #[path = "support/watch.rs"]
@@ -86,11 +86,17 @@ fn a_failure_goes_through_the_question_mark() {
 fn a_panic_becomes_a_failure_at_once_or_later() {
     let _dog = dog();
     let reactor = Reactor::new().unwrap();
-    let mut at_once = reactor.spawn_local(async { if true { panic!("first step") } });
+    let mut at_once = reactor.spawn_local(async {
+        if true {
+            panic!("first step")
+        }
+    });
     assert!(at_once.result().unwrap().unwrap_err().is_panic());
     let afterwards = reactor.spawn_local(async move {
         later(reactor, ()).await?;
-        if true { panic!("second step") }
+        if true {
+            panic!("second step")
+        }
         Ok(())
     });
     let _ = afterwards.add_errback(move |failure| {

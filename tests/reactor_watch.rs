@@ -105,7 +105,7 @@ fn what_is_left_unread_comes_again_when_the_handler_asks() {
 fn it_is_told_of_room_to_write_at_first_and_after_a_jam() {
     let _dog = dog();
     let reactor = Reactor::new().unwrap();
-    let (ours, mut theirs) = pair();
+    let (ours, theirs) = pair();
     let jams = Rc::new(Cell::new(0));
     let (stream, jammed) = (ours.clone(), jams.clone());
     let watch = reactor.watch(
