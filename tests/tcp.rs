@@ -56,7 +56,8 @@ fn a_write_after_lose_connection_is_sent_before_the_close() {
 }
 
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|n| (n % 251) as u8).collect()
+    let block: Vec<u8> = (0..251).collect();
+    block.iter().copied().cycle().take(length.min(251 * 1000)).collect::<Vec<u8>>().repeat(length.div_ceil(251 * 1000).max(1))[..length].to_vec()
 }
 
 #[test]

@@ -351,9 +351,16 @@ fn deliver(wire: TransportRef, data: Vec<u8>) -> Result<()> {
         Flow::Go => return run(wire, |protocol| protocol.data_received(wire, &data)),
         Flow::Paused => hold(wire, Event::Data(data)),
         Flow::Over => {
-            if with(wire, |entry| !entry.lost && entry.switching > 0) == Some(true) {
-                queue(wire, Event::Data(data));
-            }
+            // Ahead of what the one between, which gets none, has left unread.
+            with(wire, |entry| {
+                let mut backlog = entry.extra.iter_mut().flat_map(|extra| &mut extra.backlog);
+                if let Some(unread) = backlog.find_map(|event| match event {
+                    Event::Switch(_, unread) => Some(unread),
+                    _ => None,
+                }) {
+                    unread.splice(0..0, data);
+                }
+            });
         }
     }
     Ok(())
