@@ -55,7 +55,7 @@ impl Inbox {
     pub(super) fn has_handles(&self) -> bool {
         self.handles.load(Ordering::Acquire) > 0
     }
-    fn push(&self, call: Call) -> Result<()> {
+    pub(crate) fn push(&self, call: Call) -> Result<()> {
         let refused = match &mut *self.lock() {
             Some(calls) => {
                 calls.push(call);
