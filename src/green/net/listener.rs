@@ -87,9 +87,7 @@ impl TcpListener {
     #[track_caller]
     pub fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let listening = &*self.0;
-        if listening.exhausted.swap(false, Ordering::Relaxed)
-            && !listening.socket.is_nonblocking()
-            && place::may_park()
+        if listening.exhausted.swap(false, Ordering::Relaxed) && !listening.socket.is_nonblocking() && place::may_park()
         {
             prepare()?.park_timeout("a descriptor to be free", Some(PAUSE))?;
         }

@@ -229,7 +229,10 @@ impl TcpStream {
     /// `ResourceBusy` while clones exist, which a blocking socket would make hold the loop; the system's.
     pub fn into_std(self) -> io::Result<std::net::TcpStream> {
         if Arc::strong_count(&self.0) > 1 {
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the socket has clones: drop them before into_std()"));
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "the socket has clones: drop them before into_std()",
+            ));
         }
         self.0.place.expose();
         let stream = self.0.inner.try_clone()?;
