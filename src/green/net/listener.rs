@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// let mut answer = [0; 4];
 /// client.read_exact(&mut answer)?;
 /// assert_eq!(&answer, b"echo");
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 pub struct TcpListener(Arc<Listening>);
 

@@ -37,7 +37,7 @@ use std::time::Duration;
 /// client.read_to_string(&mut answer)?;
 /// assert_eq!(answer, "hello, world");
 /// server.wait()?;
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 ///
 /// # Errors
