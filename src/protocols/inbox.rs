@@ -79,7 +79,7 @@ impl<M> Handler<M> for Inbox<M> {
 /// let mut input = BytesMut::from("one\r\ntwo\r\n");
 /// assert_eq!(lines.decode(&mut input)?.as_deref(), Some(&b"one"[..]));
 /// assert_eq!(lines.decode(&mut input)?.as_deref(), Some(&b"two"[..]));
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 pub struct Received<M> {
     inbox: Inbox<M>,

@@ -478,6 +478,10 @@ impl Core {
     pub(crate) fn is_in_loop(&self) -> bool {
         self.looping.get()
     }
+    /// Whether the loop has not run yet, or was left by `crash`.
+    pub(crate) fn may_run_again(&self) -> bool {
+        self.state.get() == State::Idle
+    }
     /// Whether `run_loop` listens to SIGINT and SIGTERM.
     pub(crate) fn set_signals(&self, on: bool) {
         self.signals.set(on);

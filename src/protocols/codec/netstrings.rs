@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes, BytesMut};
 /// let mut input = BytesMut::from("5:hello,0:,");
 /// assert_eq!(Netstrings::new().decode(&mut input)?.as_deref(), Some(&b"hello"[..]));
 /// assert_eq!(Netstrings::new().decode(&mut input)?.as_deref(), Some(&b""[..]));
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Netstrings {
