@@ -55,9 +55,6 @@ impl Inbox {
     pub(super) fn has_handles(&self) -> bool {
         self.handles.load(Ordering::Acquire) > 0
     }
-    pub(super) fn thread(&self) -> ThreadId {
-        self.thread
-    }
     pub(crate) fn push(&self, call: Call) -> Result<()> {
         let refused = match &mut *self.lock() {
             Some(calls) => {

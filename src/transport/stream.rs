@@ -3,9 +3,8 @@
 //!
 //! Methods of `Transport` only change state and ask for a flush; everything that runs user code happens in `ready`, `flush`
 //! and `shut`, with nothing borrowed. Edge-triggered: an edge is remembered until a read says that it is used up.
-//! Folded out: the methods of `Transport` (`verbs`), the producer (`producing`), the end (`ending`).
 mod ending;
-mod producing;
+mod output;
 mod verbs;
 
 use super::outbox::Outbox;
@@ -13,18 +12,14 @@ use super::producer::Registered;
 use super::{Address, Protocol, Transport, TransportRef, wire};
 use crate::deferred::Promise;
 use crate::error::ConnectionClosed;
-
 use crate::reactor::driver::{Readiness, Socket};
 use crate::reactor::{Core, Source};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
-use std::net::Shutdown;
 use std::rc::Rc;
 
 /// Above this much unsent output a producer is paused, and a green writer waits.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
-/// A write of this size goes out at once when nothing waits before it: copying it would cost more than the system call.
-const AT_ONCE: usize = 16 * 1024;
 /// Full read buffers delivered before others get their turn.
 const READ_BUDGET: u32 = 2;
 
@@ -220,82 +215,6 @@ impl Stream {
             }
         }
         core.return_read_buffer(buffer);
-    }
-
-    /// Sends what waits. Returns whether nothing is left and the connection still lives.
-    fn send(&self) -> bool {
-        if self.has(BLOCKED) {
-            return self.out.borrow().is_empty();
-        }
-        let sent = {
-            let mut out = self.out.borrow_mut();
-            let socket = self.socket.borrow();
-            let Some(socket) = &*socket else { return false };
-            out.send(|data| socket.write(data), |parts| socket.write_vectored(parts))
-        };
-        match sent {
-            Ok(true) => {
-                if let Some(buffer) = self.out.borrow_mut().reclaim() {
-                    self.core.return_spare(buffer);
-                }
-                true
-            }
-            Ok(false) => {
-                self.set(BLOCKED);
-                false
-            }
-            Err(error) => {
-                self.end(ConnectionClosed::from_io(&error));
-                false
-            }
-        }
-    }
-
-    /// Everything has left: what was waiting for that, one thing at a time.
-    fn flushed(&self) {
-        let waiters = std::mem::take(&mut *self.flush_waiters.borrow_mut());
-        if !waiters.is_empty() {
-            self.core.guard("a flush's Deferred", || waiters.into_iter().for_each(|waiter| waiter.callback(())));
-            return self.flush_soon();
-        }
-        if self.has(FAILING) {
-            self.end(ConnectionClosed::Done);
-        } else if self.has(PRODUCER) {
-            let is_pull = matches!(&*self.producer.borrow(), Some(Registered::Pull(_)));
-            if is_pull {
-                let name = self.name.get();
-                self.with_producer(|producer| match producer {
-                    Registered::Pull(producer) => producer.produce(name),
-                    Registered::Push(_) => true,
-                });
-                // Asked again when what it wrote has left; one that wrote nothing waits for the next flush.
-                if !self.out.borrow().is_empty() || !self.has(PRODUCER) {
-                    self.flush_soon();
-                }
-            } else if self.has(PRODUCER_PAUSED) {
-                self.clear(PRODUCER_PAUSED);
-                self.with_producer(|producer| {
-                    if let Registered::Push(producer) = producer {
-                        producer.resume_producing();
-                    }
-                    true
-                });
-                self.flush_soon();
-            }
-            // A producer that goes on holds the close back until it unregisters.
-        } else if self.has(DISCONNECTING) {
-            self.end(ConnectionClosed::Done);
-        } else if self.has(WRITE_LOSING) && !self.has(WRITE_LOST) {
-            self.set(WRITE_LOST);
-            if let Some(socket) = &*self.socket.borrow() {
-                // Fails only when the peer has gone, which reading will tell.
-                let _ = socket.shutdown(Shutdown::Write);
-            }
-            let name = self.name.get();
-            if let Err(failure) = wire::notify(name, move |protocol| protocol.write_connection_lost(name)) {
-                self.end(ConnectionClosed::Failed(failure));
-            }
-        }
     }
 }
 

@@ -41,18 +41,19 @@ pub(crate) fn prepare() -> Result<Wait> {
     if !Greenlet::can_switch() {
         return Err(cannot_switch());
     }
-    let Some(hub) = Hub::current() else { return Err(ReactorError::Stopped.into()) };
-    let Some(task) = hub.running() else { cannot_block(site) };
-    // Whoever needs the shared object meanwhile would find it taken.
+    let task = match Hub::running_at_once() {
+        Some(task) => task,
+        None => running(site)?,
+    };
     if crate::shared::is_inside_call() {
-        cannot_block(site);
+        cannot_wait_inside(site);
     }
     if task.interrupted.get()
         && let Some(token) = task.interruption()
     {
         task.raise(token)?;
     }
-    if hub.is_stopped() {
+    if task.hub.is_stopped() {
         return Err(ReactorError::Stopped.into());
     }
     let id = task.wait.get() + 1;
@@ -63,6 +64,14 @@ pub(crate) fn prepare() -> Result<Wait> {
     Ok(Wait { task, id, site })
 }
 
+#[cold]
+fn running(site: &'static Location<'static>) -> Result<Rc<Task>> {
+    let Some(hub) = Hub::current() else { return Err(ReactorError::Stopped.into()) };
+    match hub.running() {
+        Some(task) => Ok(task),
+        None => cannot_block(site),
+    }
+}
 /// Never switch while unwinding: every other green thread would see a thread that panics. Nor while the thread ends.
 #[cold]
 fn cannot_switch() -> Failure {
@@ -73,6 +82,14 @@ fn cannot_block(site: &'static Location<'static>) -> ! {
     panic!(
         "a blocking call in the main loop, at {site}: a callback must return at once. Run this in a green thread, by \
          defer_to_green_thread() or spawn(), or use what does not wait (poll, try_*, a Deferred's add_callback)"
+    );
+}
+
+#[cold]
+fn cannot_wait_inside(site: &'static Location<'static>) -> ! {
+    panic!(
+        "a blocking call inside a call on a Shared object, at {site}: the object is borrowed, and whoever wants it meanwhile \
+         would wait for ever. Return a Deferred, or wait outside the call"
     );
 }
 

@@ -47,8 +47,9 @@ impl Stream {
             (Some(socket), _) => self.part(socket),
             (None, _) => drop(self.core.remove_source(self.token)),
         }
+        // Of what is dropped here some is the user's.
         let unsent = std::mem::take(&mut *self.out.borrow_mut());
-        drop(unsent);
+        failure::drop_quietly(unsent);
         let waiters = std::mem::take(&mut *self.flush_waiters.borrow_mut());
         for waiter in waiters {
             self.core.guard("a flush's Deferred", || waiter.errback(reason.clone()));

@@ -1,21 +1,41 @@
-//! What protocols and programs ask of a connection: the methods of `Transport`.
-//!
-//! They only change state and ask for a flush; none runs user code, fails or waits.
+//! What a `TransportRef` does to a stream: state changes and requests for a flush. Nothing here runs user code or ends the
+//! connection; that is `flush`'s.
 use super::{
-    ABORTING, AT_ONCE, BLOCKED, DISCONNECTING, EOF, FAILING, FAULTY, LOST, PAUSED, PRODUCER, PRODUCER_PAUSED, READABLE,
-    Stream, WRITE_LOSING,
+    ABORTING, BLOCKED, DISCONNECTING, EOF, FAILING, FAULTY, LOST, PAUSED, PRODUCER, PRODUCER_PAUSED, READABLE, Stream,
+    WRITE_LOSING,
 };
-use crate::address::Address;
 use crate::clock::Clock;
 use crate::deferred::Deferred;
 use crate::error::ConnectionClosed;
 use crate::failure::Failure;
 use crate::reactor::Reactor;
-use crate::transport::Transport;
-use crate::transport::producer::{Producer, PullProducer, Registered};
+use crate::transport::outbox::SHARE;
+use crate::transport::producer::{Producer, PullProducer, Registered, stop_soon};
+use crate::transport::{Address, Transport};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
+
+/// A write of this size goes out at once when nothing waits before it: copying it would cost more than the system call.
+const AT_ONCE: usize = 16 * 1024;
+
+impl Stream {
+    #[track_caller]
+    fn register(&self, producer: Registered) {
+        if self.has(LOST) {
+            return stop_soon(producer);
+        }
+        assert!(
+            !self.has(PRODUCER),
+            "a producer is registered with this transport already: unregister_producer() first"
+        );
+        self.set(PRODUCER);
+        self.clear(PRODUCER_PAUSED);
+        let old = self.producer.replace(Some(producer));
+        drop(old);
+        self.flush_soon();
+    }
+}
 
 impl Transport for Stream {
     fn write(&self, data: &[u8]) {
@@ -71,7 +91,11 @@ impl Transport for Stream {
         self.wrote(unsent);
     }
     fn write_bytes(&self, data: Bytes) {
-        if data.is_empty() || self.cannot_write() {
+        if data.len() < SHARE {
+            // Copied, and dropped with nothing borrowed: its owner may be the user's.
+            return self.write(&data);
+        }
+        if self.cannot_write() {
             return;
         }
         let mut out = self.out.borrow_mut();
