@@ -8,10 +8,14 @@
 pub(crate) mod core;
 pub(crate) mod driver;
 mod future;
+mod house;
 mod pool;
 mod remote;
+mod shutdown;
 mod signals;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod triggers;
 mod watch;
 
@@ -41,7 +45,7 @@ use std::time::{Duration, Instant};
 /// let reactor = Reactor::new()?;
 /// reactor.call_later(Duration::from_millis(1), move || reactor.stop());
 /// reactor.run()?;
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reactor {
@@ -112,11 +116,11 @@ impl Reactor {
     pub fn stop(&self) -> Result<()> {
         let core = self.open()?;
         match core.state.get() {
-            State::Starting | State::Running if !core.stop_asked.replace(true) => Ok(()),
+            State::Starting | State::Running if !core.crashed.get() && !core.stop_asked.replace(true) => Ok(()),
             _ => Err(ReactorError::NotRunning.into()),
         }
     }
-    /// Leaves the loop after the present turn: no triggers, nothing is closed, and [`run`](Reactor::run) may be called again.
+    /// Leaves the loop after the present phase of the turn: no triggers, nothing is closed, and [`run`](Reactor::run) may be called again.
     pub fn crash(&self) {
         if let Some(core) = self.core() {
             core.crash();
@@ -131,18 +135,25 @@ impl Reactor {
     }
     /// Whether the loop runs: from the during-startup to the during-shutdown triggers.
     pub fn is_running(&self) -> bool {
-        self.core().is_some_and(|core| matches!(core.state.get(), State::Running | State::Stopping))
+        self.core().is_some_and(|core| core.runs())
     }
     /// Whether [`run`](Reactor::run) takes SIGINT and SIGTERM as [`stop`](Reactor::stop). On by default; say `false` before
-    /// `run` when the application has handlers of its own.
+    /// `run` when the application installs handlers of its own.
+    ///
+    /// The first signal stops every reactor that runs and listens, each on its own thread. The next one, while they stop,
+    /// and any one when none runs, ends the process, as without a reactor. A signal that was handled or ignored already
+    /// when the process's first reactor came to run is left alone.
     pub fn handle_signals(&self, on: bool) {
         if let Some(core) = self.core() {
-            core.signals.set(on);
+            core.set_signals(on);
         }
     }
 
     /// Calls `call` in a later turn, at least `delay` from now; a failure it returns is logged. Never fails: a delay
     /// beyond the end of time is never, and after shutdown the call is inactive. Resolution: a millisecond.
+    ///
+    /// The clock is read once a callback, when it is first needed: a callback that computes for long between two
+    /// `call_later`s asks [`now`](Clock::now) in between if that matters.
     pub fn call_later<R: IntoDeferred + 'static>(
         &self,
         delay: Duration,
@@ -188,7 +199,7 @@ impl Reactor {
 
 impl Clock for Reactor {
     fn now(&self) -> Instant {
-        self.core().map_or_else(Instant::now, |core| core.now())
+        self.core().map_or_else(Instant::now, |core| core.fresh_now())
     }
     fn schedule(&self, delay: Duration, call: Box<dyn FnOnce()>) -> DelayedCall {
         match self.core() {

@@ -18,13 +18,16 @@
 //! 5. No switch from a destructor of a thread local: a suspended frame may be inside `LocalKey::with` of one already
 //!    destroyed. `thread` notices the end of the thread, and from then on a switch panics.
 //! 6. A saved context is taken out of its block as it is resumed, so none is resumed twice.
+mod block;
+mod error;
 mod fiber;
 mod overflow;
+mod slab;
 mod stack;
 mod switch;
 mod thread;
 
+pub use error::StackError;
 pub(crate) use fiber::Fiber;
-pub use stack::StackError;
 pub(crate) use stack::{DEFAULT_SIZE, trim};
 pub(crate) use thread::{in_destructor, is_ending};

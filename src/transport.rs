@@ -15,6 +15,7 @@ mod producer;
 mod protocol;
 mod reconnecting;
 mod resolver;
+mod shared;
 mod stream;
 mod wire;
 
@@ -29,6 +30,8 @@ pub use producer::{Producer, PullProducer};
 pub use protocol::Protocol;
 pub use reconnecting::{Backoff, ReconnectingClientFactory};
 pub use wire::Wire;
+
+pub(crate) use wire::Flow;
 
 #[cfg(feature = "green")]
 pub(crate) use stream::HIGH_WATER;

@@ -696,3 +696,23 @@ fn awaiting_takes_the_outcome_and_wakes_the_task() {
     drop(future);
     assert!(promise.is_cancelled());
 }
+
+#[test]
+fn a_failure_that_a_callback_returns_to_the_reactor_is_told_once() {
+    std::panic::set_hook(Box::new(|_| {}));
+    let log = unobserved();
+    let reactor = twistlet::Reactor::new().unwrap();
+    let (promise, later) = Deferred::<()>::new();
+    reactor.call_soon(|| Err::<(), _>(Failure::msg("at once")));
+    reactor.call_soon(|| -> Result { panic!("panic") });
+    reactor.call_soon(move || later);
+    reactor.call_soon(|| Ok("fine".to_string()));
+    reactor.call_soon(|| Deferred::<u8>::fail(Cancelled));
+    reactor.call_soon(move || {
+        promise.errback(Failure::msg("later"));
+        reactor.stop()
+    });
+    reactor.run().unwrap();
+    let _ = std::panic::take_hook();
+    assert_eq!(log.take(), ["at once", "panicked: panic", "later"]);
+}

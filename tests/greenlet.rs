@@ -504,3 +504,16 @@ fn floating_point_and_large_values_survive_switches() {
         assert_eq!(*g.switch(f64::from(n)).unwrap().downcast::<[f64; 64]>().unwrap(), [sum; 64]);
     }
 }
+
+// S11, C6: the chain of frames ends at the entry.
+#[test]
+fn a_backtrace_of_a_greenlet_shows_its_frames_and_ends() {
+    #[inline(never)]
+    fn recognizable() -> String {
+        std::backtrace::Backtrace::force_capture().to_string()
+    }
+    let g = Greenlet::new(|_| Ok(Box::new(recognizable())));
+    let text = g.switch(()).unwrap().downcast::<String>().unwrap();
+    assert!(text.contains("recognizable"), "{text}");
+    assert!(!text.contains("a_backtrace_of_a_greenlet_shows_its_frames_and_ends\n"), "{text}");
+}

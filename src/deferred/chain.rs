@@ -1,16 +1,14 @@
-//! The nodes a chain is made of, and the loop that runs them.
+//! What a chain is made of, and the loop that runs it.
 //!
 //! A node holds the outcome of one link until somebody takes it. It owns the node after it and knows the one before
 //! it weakly, so an unfired chain belongs to its promise. Running, cancelling and searching are loops, never
 //! recursion. No cell is held open while user code runs: everything is taken out first.
 use super::Deferred;
-use crate::error::{Cancelled, WaitsForItself};
-use crate::failure::{Failure, Result, catch, drop_quietly, report, report_unobserved};
+use crate::error::WaitsForItself;
+use crate::failure::{Failure, Result, drop_quietly, report_unobserved};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::panic::Location;
 use std::rc::{Rc, Weak};
-use std::task::Waker;
 
 /// A node without its types.
 pub(super) trait Node {
@@ -30,46 +28,56 @@ pub(super) trait Consumer<T>: Node {
     fn accept(self: Rc<Self>, outcome: Result<T>) -> Option<Rc<dyn Node>>;
 }
 
-/// What a node waits for.
-#[derive(Clone, Default)]
-enum Up {
+/// What the node is to the one it waits for.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Relation {
+    /// The link after it.
     #[default]
-    Nothing,
-    /// The link before it.
-    Before(Weak<dyn Node>),
-    /// The end of another chain, which a callback before it returned.
-    Returned(Weak<dyn Node>),
-    /// The end of another chain, whose outcome becomes the node's own.
-    Inner(Weak<dyn Node>),
+    Next,
+    /// The link after a callback that returned it.
+    Outer,
+    /// The callback that returned it: its outcome becomes the node's own.
+    Adopter,
 }
 
 /// What nodes of all types have.
 #[derive(Default)]
 pub(super) struct Ties {
-    up: Cell<Up>,
-    paused: Cell<u32>,
+    /// What the node waits for.
+    up: Cell<Option<Weak<dyn Node>>>,
+    relation: Cell<Relation>,
+    /// How often it is paused, times two; and one if there are marks. Zero is the short way everywhere.
+    busy: Cell<u32>,
     marks: Cell<Option<Marks>>,
 }
 impl Ties {
+    #[inline]
     pub(super) fn after<T: 'static>(source: &Rc<dyn Source<T>>) -> Self {
-        let before: Weak<dyn Node> = Rc::downgrade(source) as _;
-        Self { up: Cell::new(Up::Before(before)), paused: Cell::new(0), marks: Cell::new(None) }
+        let up: Weak<dyn Node> = Rc::downgrade(source) as _;
+        Self { up: Cell::new(Some(up)), ..Self::default() }
     }
-    fn up(&self) -> Up {
+    fn up(&self) -> Option<Rc<dyn Node>> {
         let up = self.up.take();
-        self.up.set(up.clone());
-        up
-    }
-    /// Whether the node before it was returned by a callback.
-    fn is_of_another_chain(&self) -> bool {
-        let up = self.up.take();
-        let another = matches!(up, Up::Returned(_));
+        let node = up.as_ref().and_then(Weak::upgrade);
         self.up.set(up);
-        another
+        node
+    }
+    fn wait_for(&self, up: Weak<dyn Node>, relation: Relation) {
+        self.up.set(Some(up));
+        self.relation.set(relation);
     }
     /// The outcome waited for is here.
+    #[inline]
     pub(super) fn cut(&self) {
-        self.up.set(Up::Nothing);
+        drop(self.up.take());
+    }
+    #[inline]
+    fn is_paused(&self) -> bool {
+        self.busy.get() > 1
+    }
+    pub(super) fn take_marks(&self) -> Option<Marks> {
+        self.busy.set(self.busy.get() & !1);
+        self.marks.take()
     }
 }
 
@@ -101,14 +109,16 @@ pub(super) fn add_marks(node: &Rc<dyn Node>, mut marks: Marks) {
     for mark in marks.iter() {
         mark.0.set(Some(Rc::downgrade(node)));
     }
-    let all = match node.ties().marks.take() {
+    let ties = node.ties();
+    let all = match ties.take_marks() {
         Some(mut before) => {
             before.append(&mut marks);
             before
         }
         None => marks,
     };
-    node.ties().marks.set(Some(all));
+    ties.marks.set(Some(all));
+    ties.busy.set(ties.busy.get() | 1);
 }
 
 /// Who takes an outcome.
@@ -125,21 +135,27 @@ pub(super) enum Next<T> {
 
 /// The outgoing side of a node.
 pub(super) struct Out<T> {
-    outcome: Cell<Option<Result<T>>>,
+    pub(super) outcome: Cell<Option<Result<T>>>,
     next: Cell<Next<T>>,
-    ties: Ties,
+    pub(super) ties: Ties,
 }
 impl<T> Out<T> {
-    fn new(ties: Ties, outcome: Option<Result<T>>) -> Self {
+    #[inline]
+    pub(super) fn new(ties: Ties, outcome: Option<Result<T>>) -> Self {
         Self { outcome: Cell::new(outcome), next: Cell::new(Next::Nobody), ties }
     }
     /// The outcome, if it is here and nothing holds it.
+    #[inline]
     pub(super) fn take(&self) -> Option<Result<T>> {
-        if self.ties.paused.get() > 0 { None } else { self.outcome.take() }
+        if self.ties.is_paused() { None } else { self.outcome.take() }
     }
-    pub(super) fn marks(&self) -> Option<Marks> {
-        self.ties.marks.take()
+    /// Puts the outcome here.
+    #[inline]
+    pub(super) fn put(&self, outcome: Result<T>) {
+        let before = self.outcome.replace(Some(outcome));
+        debug_assert!(before.is_none());
     }
+    #[inline]
     pub(super) fn set_next(&self, next: Next<T>) {
         self.next.set(next);
     }
@@ -153,25 +169,33 @@ impl<T> Out<T> {
         self.outcome.set(outcome);
         text
     }
-    fn has_next(&self) -> bool {
+    pub(super) fn has_next(&self) -> bool {
         let next = self.next.take();
         let has = !matches!(next, Next::Nobody);
         self.next.set(next);
         has
     }
-    fn pass(&self) -> Option<Rc<dyn Node>> {
-        if self.ties.paused.get() > 0 {
+    /// Gives the outcome, which is here, to who takes it.
+    #[inline]
+    pub(super) fn pass(&self) -> Option<Rc<dyn Node>> {
+        let ties = &self.ties;
+        if ties.is_paused() {
             return None;
         }
-        let outcome = self.outcome.take()?;
-        match self.next.take() {
-            Next::Nobody => {
-                self.outcome.set(Some(outcome));
-                None
-            }
+        let next = self.next.take();
+        if matches!(next, Next::Nobody) {
+            return None;
+        }
+        let Some(outcome) = self.outcome.take() else {
+            self.next.set(next);
+            return None;
+        };
+        match next {
+            Next::Nobody => None,
             Next::Link(link) => {
-                if let Some(marks) = self.ties.marks.take()
-                    && !link.ties().is_of_another_chain()
+                if ties.busy.get() != 0
+                    && let Some(marks) = ties.take_marks()
+                    && link.ties().relation.get() == Relation::Next
                 {
                     let link: Rc<dyn Node> = link.clone();
                     add_marks(&link, marks);
@@ -180,12 +204,12 @@ impl<T> Out<T> {
             }
             Next::Adopter(node) => {
                 node.ties().cut();
-                node.out().outcome.set(Some(outcome));
+                node.out().put(outcome);
                 Some(node)
             }
         }
     }
-    fn next_node(&self) -> Option<Rc<dyn Node>> {
+    pub(super) fn next_node(&self) -> Option<Rc<dyn Node>> {
         let next = self.next.take();
         let node: Option<Rc<dyn Node>> = match &next {
             Next::Nobody => None,
@@ -218,6 +242,7 @@ pub(super) fn unhandled<T>(failure: &Failure) {
 }
 
 /// Runs a chain to where it waits or ends.
+#[inline]
 pub(super) fn run(mut next: Option<Rc<dyn Node>>) {
     while let Some(node) = next {
         next = node.run();
@@ -252,44 +277,35 @@ pub(super) fn run_nested(node: Rc<dyn Node>) {
     }
 }
 
-/// The node before this one, or whose outcome it waits for.
-fn upstream(node: &dyn Node) -> Option<Rc<dyn Node>> {
-    match node.ties().up() {
-        Up::Nothing => None,
-        Up::Before(up) | Up::Returned(up) | Up::Inner(up) => up.upgrade(),
-    }
-}
 /// Cancels what the node waits for in the end.
 pub(super) fn cancel(mut node: Rc<dyn Node>) {
-    while let Some(up) = upstream(&*node) {
+    while let Some(up) = node.ties().up() {
         node = up;
     }
     node.cancel();
 }
 /// Stops a chain where its outcome is now.
 pub(super) fn pause(mut node: Rc<dyn Node>) -> Rc<dyn Node> {
+    // The callbacks of a chain that was returned go on, to its end.
     loop {
-        let (up, further) = match node.ties().up() {
-            Up::Before(up) => (up, true),
-            // Those callbacks are of another chain, which goes on.
-            Up::Returned(up) => (up, false),
-            Up::Nothing | Up::Inner(_) => break,
-        };
-        let Some(up) = up.upgrade() else { break };
-        node = up;
-        if !further {
+        let relation = node.ties().relation.get();
+        match node.ties().up() {
+            Some(up) if relation != Relation::Adopter => node = up,
+            _ => break,
+        }
+        if relation == Relation::Outer {
             break;
         }
     }
-    let paused = &node.ties().paused;
-    paused.set(paused.get() + 1);
+    let busy = &node.ties().busy;
+    busy.set(busy.get() + 2);
     node
 }
 /// Takes back one `pause`.
 pub(super) fn resume(node: Rc<dyn Node>) {
-    let paused = &node.ties().paused;
-    paused.set(paused.get().saturating_sub(1));
-    if paused.get() == 0 {
+    let ties = node.ties();
+    ties.busy.set(ties.busy.get().saturating_sub(2));
+    if !ties.is_paused() {
         run(Some(node));
     }
 }
@@ -304,7 +320,7 @@ fn waits_for(inner: &Rc<dyn Node>, node: &Rc<dyn Node>) -> bool {
     }
     let (mut up, mut down) = (inner.clone(), node.clone());
     loop {
-        match upstream(&*up) {
+        match up.ties().up() {
             Some(found) if same(&found, node) => return true,
             Some(further) => up = further,
             None => return false,
@@ -318,281 +334,50 @@ fn waits_for(inner: &Rc<dyn Node>, node: &Rc<dyn Node>) -> bool {
 }
 
 /// Gives a node its outcome: at once, or when the Deferred has it.
-pub(super) fn settle<T: 'static>(node: Rc<dyn Source<T>>, deferred: Deferred<T>) -> Option<Rc<dyn Node>> {
-    let out = node.out();
+#[inline]
+pub(super) fn settle<T: 'static>(node: Rc<impl Source<T> + 'static>, deferred: Deferred<T>) -> Option<Rc<dyn Node>> {
     match deferred.into_state() {
         Ok(outcome) => {
-            out.outcome.set(Some(outcome));
-            return Some(node);
+            node.out().put(outcome);
+            Some(node)
         }
-        Err(inner) => {
-            let (this, that): (Rc<dyn Node>, Rc<dyn Node>) = (node.clone(), inner.clone());
-            if waits_for(&that, &this) {
-                out.outcome.set(Some(Err(WaitsForItself.into())));
-                return Some(node);
+        Err(inner) => adopt(node, inner),
+    }
+}
+/// Makes the end of another chain what `node`, or rather who waits for it, waits for.
+#[inline(never)]
+fn adopt<T: 'static>(node: Rc<dyn Source<T>>, inner: Rc<dyn Source<T>>) -> Option<Rc<dyn Node>> {
+    let out = node.out();
+    let (this, that): (Rc<dyn Node>, Rc<dyn Node>) = (node.clone(), inner.clone());
+    if waits_for(&that, &this) {
+        out.put(Err(WaitsForItself.into()));
+        return Some(node);
+    }
+    let end = Rc::downgrade(&that);
+    // Who waits for this node waits for the inner chain from now on, and this node is done: a callback that returns a
+    // Deferred whose callback returns a Deferred, and so on for ever, takes no more memory than one.
+    let next = if out.ties.is_paused() { Next::Nobody } else { out.next.take() };
+    match next {
+        Next::Nobody => {
+            out.ties.wait_for(end, Relation::Adopter);
+            inner.out().set_next(Next::Adopter(node));
+        }
+        Next::Link(link) => {
+            // The cancellers of this chain stay with it; of a chain that was returned itself, until its end.
+            let keeper = if link.ties().relation.get() == Relation::Next { link.clone() } else { that };
+            link.ties().wait_for(end, Relation::Outer);
+            if let Some(marks) = out.ties.take_marks() {
+                add_marks(&keeper, marks);
             }
-            let end = Rc::downgrade(&that);
-            if out.ties.paused.get() > 0 {
-                out.ties.up.set(Up::Inner(end));
-                inner.out().set_next(Next::Adopter(node));
-                return None;
+            inner.out().set_next(Next::Link(link));
+        }
+        Next::Adopter(adopter) => {
+            adopter.ties().wait_for(end, Relation::Adopter);
+            if let Some(marks) = out.ties.take_marks() {
+                add_marks(&that, marks);
             }
-            // Who waits for this node waits for the inner chain from now on, and this node is done: a callback that
-            // returns a Deferred whose callback returns a Deferred, and so on for ever, takes no more memory than one.
-            match out.next.take() {
-                Next::Nobody => {
-                    out.ties.up.set(Up::Inner(end));
-                    inner.out().set_next(Next::Adopter(node));
-                    return None;
-                }
-                Next::Link(link) => {
-                    // The cancellers of this chain stay with it; of a chain that was returned itself, until its end.
-                    let keeper = if link.ties().is_of_another_chain() { that } else { link.clone() };
-                    link.ties().up.set(Up::Returned(end));
-                    if let Some(marks) = out.marks() {
-                        add_marks(&keeper, marks);
-                    }
-                    inner.out().set_next(Next::Link(link));
-                }
-                Next::Adopter(adopter) => {
-                    adopter.ties().up.set(Up::Inner(end));
-                    if let Some(marks) = out.marks() {
-                        add_marks(&that, marks);
-                    }
-                    inner.out().set_next(Next::Adopter(adopter));
-                }
-            }
-            None
+            inner.out().set_next(Next::Adopter(adopter));
         }
     }
-}
-
-/// The node a promise fires.
-pub(super) struct Root<T> {
-    out: Out<T>,
-    fired: Cell<bool>,
-    cancelled: Cell<bool>,
-    on_cancel: Cell<Option<Box<dyn FnOnce()>>>,
-    made: &'static Location<'static>,
-}
-impl<T: 'static> Root<T> {
-    pub(super) fn new(made: &'static Location<'static>, outcome: Option<Result<T>>) -> Rc<Self> {
-        Rc::new(Self {
-            fired: Cell::new(outcome.is_some()),
-            out: Out::new(Ties::default(), outcome),
-            cancelled: Cell::new(false),
-            on_cancel: Cell::new(None),
-            made,
-        })
-    }
-    pub(super) fn is_cancelled(&self) -> bool {
-        self.cancelled.get()
-    }
-    pub(super) fn has_fired(&self) -> bool {
-        self.fired.get()
-    }
-    pub(super) fn made(&self) -> &'static Location<'static> {
-        self.made
-    }
-    /// Nobody will ever see the outcome, whose only owner asks.
-    pub(super) fn is_forgotten(self: &Rc<Self>) -> bool {
-        Rc::strong_count(self) == 1 && !self.out.has_next()
-    }
-    pub(super) fn on_cancel(&self, f: Box<dyn FnOnce()>) {
-        if self.fired.get() {
-            return drop_quietly(f);
-        }
-        let f = match self.on_cancel.take() {
-            None => f,
-            Some(first) => Box::new(move || {
-                first();
-                f();
-            }),
-        };
-        self.on_cancel.set(Some(f));
-    }
-    /// Marks it as fired. Not if it was: an outcome that comes after the cancellation is swallowed.
-    pub(super) fn begin(&self) -> bool {
-        if self.fired.replace(true) {
-            return false;
-        }
-        if let Some(f) = self.on_cancel.take() {
-            drop_quietly(f);
-        }
-        true
-    }
-    /// Fires with a failure while the promise is dropped. `begin` was said.
-    pub(super) fn lose(self: Rc<Self>, failure: Failure) {
-        self.out.outcome.set(Some(Err(failure)));
-        if self.out.has_next() {
-            run_nested(self);
-        }
-    }
-    pub(super) fn fire(self: Rc<Self>, outcome: Result<T>) -> Option<Rc<dyn Node>> {
-        if !self.begin() {
-            return None;
-        }
-        self.out.outcome.set(Some(outcome));
-        self.out.pass()
-    }
-}
-impl<T: 'static> Node for Root<T> {
-    fn run(self: Rc<Self>) -> Option<Rc<dyn Node>> {
-        self.out.pass()
-    }
-    fn ties(&self) -> &Ties {
-        &self.out.ties
-    }
-    fn next_node(&self) -> Option<Rc<dyn Node>> {
-        self.out.next_node()
-    }
-    fn cancel(self: Rc<Self>) {
-        if self.fired.get() || self.cancelled.replace(true) {
-            return;
-        }
-        if let Some(f) = self.on_cancel.take()
-            && let Err(panicked) = catch(f)
-        {
-            report("the on_cancel function of a promise", &panicked);
-        }
-        run(self.fire(Err(Cancelled.into())));
-    }
-}
-impl<T: 'static> Source<T> for Root<T> {
-    fn out(&self) -> &Out<T> {
-        &self.out
-    }
-}
-
-/// One callback or errback.
-pub(super) struct Link<U, F> {
-    f: Cell<Option<F>>,
-    out: Out<U>,
-}
-impl<U: 'static, F: 'static> Link<U, F> {
-    pub(super) fn attach<T: 'static>(source: Rc<dyn Source<T>>, f: F) -> Rc<Self>
-    where
-        F: FnOnce(Result<T>) -> Deferred<U>,
-    {
-        let link = Rc::new(Link { f: Cell::new(Some(f)), out: Out::new(Ties::after(&source), None) });
-        source.out().set_next(Next::Link(link.clone()));
-        link
-    }
-}
-impl<U: 'static, F: 'static> Node for Link<U, F> {
-    fn run(self: Rc<Self>) -> Option<Rc<dyn Node>> {
-        self.out.pass()
-    }
-    fn ties(&self) -> &Ties {
-        &self.out.ties
-    }
-    fn next_node(&self) -> Option<Rc<dyn Node>> {
-        self.out.next_node()
-    }
-}
-impl<U: 'static, F: 'static> Source<U> for Link<U, F> {
-    fn out(&self) -> &Out<U> {
-        &self.out
-    }
-}
-impl<T, U: 'static, F: FnOnce(Result<T>) -> Deferred<U> + 'static> Consumer<T> for Link<U, F> {
-    fn accept(self: Rc<Self>, outcome: Result<T>) -> Option<Rc<dyn Node>> {
-        self.out.ties.cut();
-        let f = self.f.take()?;
-        let next = Deferred::enter(move || f(outcome));
-        settle(self, next)
-    }
-}
-
-/// The end of a chain: takes the outcome elsewhere, and says which chain to go on with.
-pub(super) struct Sink<F> {
-    f: Cell<Option<F>>,
-    ties: Ties,
-}
-impl<F: 'static> Sink<F> {
-    pub(super) fn attach<T: 'static>(source: &Rc<dyn Source<T>>, f: F) -> Rc<dyn Node>
-    where
-        F: FnOnce(Result<T>) -> Option<Rc<dyn Node>>,
-    {
-        let sink = Rc::new(Sink { f: Cell::new(Some(f)), ties: Ties::after(source) });
-        source.out().set_next(Next::Link(sink.clone()));
-        sink
-    }
-}
-impl<F> Node for Sink<F> {
-    fn run(self: Rc<Self>) -> Option<Rc<dyn Node>> {
-        None
-    }
-    fn ties(&self) -> &Ties {
-        &self.ties
-    }
-    fn next_node(&self) -> Option<Rc<dyn Node>> {
-        None
-    }
-}
-impl<T, F: FnOnce(Result<T>) -> Option<Rc<dyn Node>>> Consumer<T> for Sink<F> {
-    fn accept(self: Rc<Self>, outcome: Result<T>) -> Option<Rc<dyn Node>> {
-        self.ties.cut();
-        let f = self.f.take()?;
-        match catch(move || f(outcome)) {
-            Ok(next) => next,
-            // What it dropped on the way may be the user's.
-            Err(panicked) => {
-                report("the end of a Deferred's chain", &panicked);
-                None
-            }
-        }
-    }
-}
-
-/// Where a future waits: keeps the outcome for it and wakes it.
-pub(super) struct Waiting<T> {
-    out: Out<T>,
-    waker: Cell<Option<Waker>>,
-}
-impl<T: 'static> Waiting<T> {
-    pub(super) fn attach(source: &Rc<dyn Source<T>>) -> Rc<Self> {
-        let waiting = Rc::new(Waiting { out: Out::new(Ties::after(source), None), waker: Cell::new(None) });
-        source.out().set_next(Next::Link(waiting.clone()));
-        waiting
-    }
-    pub(super) fn set_waker(&self, waker: &Waker) {
-        let before = self.waker.take();
-        self.waker.set(Some(match before {
-            Some(before) if before.will_wake(waker) => before,
-            before => {
-                let waker = waker.clone();
-                drop(before);
-                waker
-            }
-        }));
-    }
-}
-impl<T: 'static> Node for Waiting<T> {
-    fn run(self: Rc<Self>) -> Option<Rc<dyn Node>> {
-        self.out.pass()
-    }
-    fn ties(&self) -> &Ties {
-        &self.out.ties
-    }
-    fn next_node(&self) -> Option<Rc<dyn Node>> {
-        self.out.next_node()
-    }
-}
-impl<T: 'static> Source<T> for Waiting<T> {
-    fn out(&self) -> &Out<T> {
-        &self.out
-    }
-}
-impl<T: 'static> Consumer<T> for Waiting<T> {
-    fn accept(self: Rc<Self>, outcome: Result<T>) -> Option<Rc<dyn Node>> {
-        self.out.ties.cut();
-        self.out.outcome.set(Some(outcome));
-        if let Some(waker) = self.waker.take()
-            && let Err(panicked) = catch(move || waker.wake())
-        {
-            report("the waker of a task that awaits a Deferred", &panicked);
-        }
-        Some(self)
-    }
+    None
 }

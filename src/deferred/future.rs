@@ -1,7 +1,8 @@
 //! Awaiting a Deferred: `async fn` over Deferreds is what `inlineCallbacks` was.
 //!
 //! Works under any executor of the same thread. What drives futures on the reactor lives above.
-use super::chain::{Node, Source, Waiting};
+use super::chain::{Node, Source};
+use super::nodes::Waiting;
 use super::{Deferred, State};
 use crate::failure::Result;
 use std::future::{Future, IntoFuture};

@@ -87,9 +87,12 @@ pub fn list<T: 'static>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Deferr
     })
 }
 
+/// Puts one outcome where it belongs; says which chain to go on with.
+type Arrived<T, S> = fn(&Gathering<S, Vec<S>>, usize, Result<T>) -> Option<Rc<dyn Node>>;
+
 fn collect<T: 'static, S: 'static>(
     inputs: impl IntoIterator<Item = Deferred<T>>,
-    arrived: fn(&Gathering<S, Vec<S>>, usize, Result<T>) -> Option<Rc<dyn Node>>,
+    arrived: Arrived<T, S>,
 ) -> Deferred<Vec<S>> {
     // All of them first: the iterator is user code, and some may have fired.
     let inputs: Vec<_> = inputs.into_iter().collect();

@@ -27,7 +27,7 @@ pub trait Waitable {
 /// let reactor = Reactor::current();
 /// let sum = block_on(reactor.defer_to_thread(|| Ok((1..=10).sum::<u32>())))?;
 /// assert_eq!(sum, 55);
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 ///
 /// # Errors

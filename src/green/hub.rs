@@ -69,7 +69,7 @@ thread_local! {
 ///     reactor.stop()
 /// });
 /// reactor.run()?;
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 ///
 /// # Errors

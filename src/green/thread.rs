@@ -34,7 +34,7 @@ pub struct GreenThread<T: 'static> {
 ///
 /// let six = spawn(|| Ok(2 * 3));
 /// assert_eq!(six.wait()?, 6);
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[track_caller]
 pub fn spawn<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + 'static) -> GreenThread<R::Value> {
@@ -58,7 +58,7 @@ pub fn spawn_after<R: IntoDeferred + 'static>(
 /// let tell = done.clone();
 /// spawn_n(move || tell.send("done"));
 /// assert_eq!(done.wait()?, "done");
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[track_caller]
 pub fn spawn_n<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + 'static) {
@@ -88,7 +88,7 @@ pub fn call_in_green_thread<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + '
 ///     reactor.stop()
 /// });
 /// reactor.run()?;
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[track_caller]
 pub fn defer_to_green_thread<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + 'static) -> Deferred<R::Value> {

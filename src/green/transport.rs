@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 /// let conn = GreenClientCreator::new(&Reactor::current()).connect_tcp("www.example.org:80")?;
 /// conn.write("GET / HTTP/1.0\r\n\r\n")?;
 /// println!("{}", conn.read_all()?.escape_ascii());
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 pub struct GreenTransport<D: 'static = Raw> {
     conn: Rc<Handle>,

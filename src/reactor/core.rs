@@ -2,18 +2,21 @@
 //!
 //! `Core` is owned by the thread (`CURRENT`); everybody else holds names. One turn is R3 of the design: calls from threads, due
 //! timers, the ready queue as it stood, the flush of what was written, poll, dispatch. What must never happen here: user code
-//! run, or a user's object dropped, while any cell is borrowed; a panic of user code that leaves `turn`.
+//! run, or a user's object dropped, while any cell is borrowed; a panic of user code that leaves `turn`. How a reactor is
+//! found and how it ends is in `house`.
 use super::driver::{Driver, Event, Readiness, os};
+use super::future::Tasks;
 use super::pool::Pool;
-use super::remote::Inbox;
+use super::remote::{Awaited, Inbox};
+use super::shutdown::Draining;
+use super::signals::Listening;
 use super::sources::{Source, Sources};
 use super::triggers::Triggers;
 use crate::clock::{DelayedCall, Store};
 use crate::error::ReactorError;
 use crate::failure::{self, Failure, Result};
-use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,15 +26,17 @@ const READ_BUFFER: usize = 256 * 1024;
 /// Output written while output is flushed is flushed too, this often, before the poll.
 const FLUSH_ROUNDS: usize = 4;
 /// Spare output buffers kept, and the largest worth keeping.
-const SPARE_BUFFERS: usize = 64;
-const SPARE_CAPACITY: usize = 64 * 1024;
+const SPARE_BUFFERS: usize = 1024;
+const SPARE_CAPACITY: usize = 16 * 1024;
 
 /// Work that is queued without an allocation: a green thread that is to go on, a future's task.
 pub(crate) trait Runnable {
     fn run(self: Rc<Self>);
 }
 
-enum Job {
+pub(super) type Hook = Rc<dyn Fn()>;
+
+pub(super) enum Job {
     Call(Box<dyn FnOnce()>),
     Run(Rc<dyn Runnable>),
 }
@@ -57,13 +62,13 @@ pub(crate) struct Core {
     id: u32,
     driver: RefCell<Driver>,
     events: Cell<Vec<Event>>,
-    sources: RefCell<Sources>,
+    pub(super) sources: RefCell<Sources>,
     /// Sources that had more to read than their budget, and those resumed since: they are dispatched again.
     again: RefCell<Vec<usize>>,
     /// Sources with something to write or to finish, once a batch.
     flush: RefCell<Vec<usize>>,
-    ready: RefCell<VecDeque<Job>>,
-    timers: Rc<Store>,
+    pub(super) ready: RefCell<VecDeque<Job>>,
+    pub(super) timers: Rc<Store>,
     /// The clock as it was read last; `stale` says that user code has run since, so whoever asks reads it anew.
     clock: Cell<Instant>,
     stale: Cell<bool>,
@@ -74,66 +79,44 @@ pub(crate) struct Core {
     pub(super) state: Cell<State>,
     pub(super) stop_asked: Cell<bool>,
     pub(super) phase_due: Cell<bool>,
-    crashed: Cell<bool>,
-    close_asked: Cell<bool>,
+    /// `run_loop` is on some stack of this thread.
+    looping: Cell<bool>,
+    pub(super) crashed: Cell<bool>,
+    pub(super) close_asked: Cell<bool>,
+    pub(super) ending: Cell<bool>,
     pub(super) signals: Cell<bool>,
+    pub(super) listening: RefCell<Option<Listening>>,
+    pub(super) tasks: RefCell<Tasks>,
     pool: OnceCell<Rc<Pool>>,
     read_buffer: Cell<Option<Box<[u8]>>>,
     spare: RefCell<Vec<Vec<u8>>>,
-    turns: Cell<u64>,
+    pub(super) turns: Cell<u64>,
     /// Asked before the loop would wait for ever for nothing: the green hub's deadlock report.
-    idle: RefCell<Option<Rc<dyn Fn()>>>,
+    pub(super) idle: RefCell<Option<Hook>>,
     /// Called when a running reactor is closed: the green hub's, whose loop may wait on another stack.
-    on_close: RefCell<Option<Rc<dyn Fn()>>>,
-    /// Promises that other threads will fire.
-    awaited: RefCell<slab::Slab<Box<dyn Any>>>,
+    pub(super) draining: Draining,
+    pub(super) on_close: RefCell<Option<Hook>>,
+    /// What other threads will answer, and where they wait for our answers; in the order of the asking.
+    pub(super) awaited: RefCell<BTreeMap<u64, Box<dyn Awaited>>>,
+    awaited_made: Cell<u64>,
     /// Run when the reactor ends, before its sources are shut: the green hub's.
-    at_end: RefCell<Vec<Box<dyn FnOnce()>>>,
-}
-
-/// Owns the thread's reactor; its destructor runs at the thread's end.
-struct Installed(RefCell<Option<Rc<Core>>>);
-impl Drop for Installed {
-    fn drop(&mut self) {
-        if let Some(core) = self.0.take() {
-            core.abandon();
-        }
-    }
-}
-thread_local! {
-    static CURRENT: Installed = const { Installed(RefCell::new(None)) };
-    static NEXT_ID: Cell<u32> = const { Cell::new(1) };
+    pub(super) at_end: RefCell<Vec<Box<dyn FnOnce()>>>,
 }
 
 impl Core {
-    /// This thread's reactor.
-    #[inline]
-    pub(crate) fn current() -> Option<Rc<Core>> {
-        CURRENT.try_with(|current| current.0.borrow().clone()).ok().flatten()
-    }
-    /// This thread's reactor, if it is the one named.
-    pub(crate) fn named(id: u32) -> Option<Rc<Core>> {
-        Core::current().filter(|core| core.id == id)
-    }
     pub(crate) fn id(&self) -> u32 {
         self.id
     }
 
     /// Makes and installs this thread's reactor.
     pub(crate) fn install(driver: Option<Driver>) -> Result<Rc<Core>> {
-        if let Some(old) = Core::current() {
-            if old.state.get() != State::Abandoned {
-                return Err(ReactorError::AlreadyInstalled.into());
-            }
-            old.end();
-        }
+        Core::make_way()?;
         let driver = match driver {
             Some(driver) => driver,
             None => Driver::Os(os::Driver::new()?),
         };
         let now = driver.now();
-        let id = NEXT_ID.get();
-        NEXT_ID.set(id.wrapping_add(1).max(1));
+        let id = Core::next_id();
         let inbox = Inbox::new(driver.waker());
         let core = Rc::new_cyclic(|me: &std::rc::Weak<Core>| {
             let me = me.clone();
@@ -154,23 +137,27 @@ impl Core {
                 state: Cell::new(State::Idle),
                 stop_asked: Cell::new(false),
                 phase_due: Cell::new(false),
+                looping: Cell::new(false),
                 crashed: Cell::new(false),
                 close_asked: Cell::new(false),
+                ending: Cell::new(false),
                 signals: Cell::new(true),
+                listening: RefCell::default(),
+                tasks: RefCell::default(),
                 pool: OnceCell::new(),
                 read_buffer: Cell::new(None),
                 spare: RefCell::default(),
                 turns: Cell::new(0),
                 idle: RefCell::default(),
                 awaited: RefCell::default(),
+                awaited_made: Cell::new(0),
                 on_close: RefCell::default(),
+                draining: Draining::default(),
                 at_end: RefCell::default(),
             }
         });
-        match CURRENT.try_with(|current| current.0.replace(Some(Rc::clone(&core)))) {
-            Ok(_) => Ok(core),
-            Err(_) => Err(ReactorError::Closed.into()),
-        }
+        core.settle_in()?;
+        Ok(core)
     }
 
     /// Runs until stopped; `startup` and `shutdown` triggers included. The reactor goes on existing: its caller ends it.
@@ -182,7 +169,10 @@ impl Core {
             State::Starting | State::Running | State::Stopping => return Err(ReactorError::AlreadyRunning.into()),
         }
         let abandoned = Abandon(self);
+        self.looping.set(true);
         self.crashed.set(false);
+        self.phase_due.set(false);
+        self.stop_asked.set(false);
         self.state.set(State::Starting);
         self.read_turn_clock();
         self.fire_startup();
@@ -190,6 +180,8 @@ impl Core {
             self.turn(None);
         }
         std::mem::forget(abandoned);
+        self.ignore_signals();
+        self.looping.set(false);
         if self.crashed.get() && self.state.get() != State::Finished {
             self.state.set(State::Idle);
         }
@@ -205,10 +197,14 @@ impl Core {
         self.inbox.run(self);
         self.run_timers();
         self.run_ready();
+        crate::shared::work_off_left_over();
+        self.look_whether_drained();
         if self.phase_due.replace(false) {
             self.finish_phase();
         }
-        if self.stop_asked.replace(false) {
+        // A stop during startup waits until startup is complete.
+        if self.stop_due() {
+            self.stop_asked.set(false);
             self.fire_shutdown();
         }
         if self.state.get() == State::Finished || self.crashed.get() {
@@ -219,6 +215,10 @@ impl Core {
         self.poll(limit);
         self.dispatch();
         self.flush_all();
+    }
+
+    fn stop_due(&self) -> bool {
+        self.stop_asked.get() && self.state.get() == State::Running
     }
 
     fn run_timers(&self) {
@@ -261,18 +261,13 @@ impl Core {
         }
     }
 
-    fn flush_all(self: &Rc<Self>) {
+    pub(super) fn flush_all(self: &Rc<Self>) {
         for _ in 0..FLUSH_ROUNDS {
             if self.flush.borrow().is_empty() {
                 return;
             }
             let mut batch = std::mem::take(&mut *self.flush.borrow_mut());
-            for token in batch.drain(..) {
-                let source = self.sources.borrow().get(token);
-                if let Some(source) = source {
-                    source.flush(self);
-                }
-            }
+            self.each_source(batch.drain(..).map(|token| (token, ())), |source, ()| source.flush(self));
             // Its memory is used again, unless somebody needed another list meanwhile.
             let mut list = self.flush.borrow_mut();
             if list.is_empty() {
@@ -315,7 +310,7 @@ impl Core {
             || !self.flush.borrow().is_empty()
             || self.inbox.is_notified()
             || self.phase_due.get()
-            || self.stop_asked.get();
+            || self.stop_due();
         if busy {
             return Some(Duration::ZERO);
         }
@@ -333,36 +328,50 @@ impl Core {
     pub(crate) fn can_wake(&self) -> bool {
         self.timers.next_due().is_some()
             || self.sources.borrow().len() > 0
-            || Arc::strong_count(&self.inbox) > 1
+            || self.inbox.has_handles()
             || self.inbox.is_notified()
     }
 
     fn dispatch(self: &Rc<Self>) {
         let mut events = self.events.take();
         let again = std::mem::take(&mut *self.again.borrow_mut());
-        for event in events.drain(..) {
-            self.dispatch_one(event.token, event.readiness);
-        }
+        let polled = events.drain(..).map(|event| (event.token, event.readiness));
+        let again = again.into_iter().map(|token| (token, Readiness::default()));
+        self.each_source(polled.chain(again), |source, readiness| source.ready(self, readiness));
         self.events.set(events);
-        for token in again {
-            self.dispatch_one(token, Readiness::default());
+    }
+
+    /// Calls `call` with every source that is still there when its turn comes. Sources guard what user code they call; what
+    /// is caught here is the panic of a destructor of one that went away. One guard for all: a panic costs a new one.
+    fn each_source<T>(&self, mut all: impl Iterator<Item = (usize, T)>, call: impl Fn(&dyn Source, T)) {
+        loop {
+            let done = failure::catch(|| {
+                for (token, with) in all.by_ref() {
+                    let source = self.sources.borrow().get(token);
+                    if let Some(source) = source {
+                        self.stale.set(true);
+                        call(&*source, with);
+                    }
+                }
+            });
+            match done {
+                Ok(()) => return,
+                Err(failure) => failure::report("a connection or a watch", &failure),
+            }
         }
     }
 
-    fn dispatch_one(self: &Rc<Self>, token: usize, readiness: Readiness) {
-        let source = self.sources.borrow().get(token);
-        if let Some(source) = source {
-            self.stale.set(true);
-            source.ready(self, readiness);
-        }
-    }
-
-    /// The present instant: read once a callback.
+    /// The present instant as timers are set by it: read once a callback, and always anew outside the loop.
     pub(crate) fn now(&self) -> Instant {
-        if self.stale.replace(false) {
+        if self.stale.replace(false) || !self.looping.get() {
             self.clock.set(self.driver.borrow().now());
         }
         self.clock.get()
+    }
+    /// The present instant, read now.
+    pub(super) fn fresh_now(&self) -> Instant {
+        self.stale.set(true);
+        self.now()
     }
     pub(crate) fn schedule(&self, delay: Duration, call: Box<dyn FnOnce()>) -> DelayedCall {
         if matches!(self.state.get(), State::Finished | State::Closed) {
@@ -438,11 +447,15 @@ impl Core {
     pub(crate) fn inbox(&self) -> &Arc<Inbox> {
         &self.inbox
     }
-    pub(super) fn keep_promise(&self, promise: Box<dyn Any>) -> usize {
-        self.awaited.borrow_mut().insert(promise)
+    /// Keeps what another thread will answer, or waits for, until then or until the reactor ends.
+    pub(super) fn keep_awaited(&self, awaited: Box<dyn Awaited>) -> u64 {
+        let number = self.awaited_made.replace(self.awaited_made.get() + 1);
+        let old = self.awaited.borrow_mut().insert(number, awaited);
+        drop(old);
+        number
     }
-    pub(super) fn give_promise(&self, slot: usize) -> Option<Box<dyn Any>> {
-        self.awaited.borrow_mut().try_remove(slot)
+    pub(super) fn give_awaited(&self, number: u64) -> Option<Box<dyn Awaited>> {
+        self.awaited.borrow_mut().remove(&number)
     }
     pub(crate) fn pool(&self) -> &Rc<Pool> {
         self.pool.get_or_init(|| Rc::new(Pool::new()))
@@ -453,116 +466,31 @@ impl Core {
     pub(crate) fn is_closed(&self) -> bool {
         self.state.get() == State::Closed
     }
-    pub(crate) fn set_idle_hook(&self, idle: Option<Rc<dyn Fn()>>) {
+    pub(crate) fn set_idle_hook(&self, idle: Option<Hook>) {
         let old = self.idle.replace(idle);
         drop(old);
     }
-    pub(crate) fn set_close_hook(&self, on_close: Option<Rc<dyn Fn()>>) {
+    pub(crate) fn set_close_hook(&self, on_close: Option<Hook>) {
         let old = self.on_close.replace(on_close);
         drop(old);
     }
     /// Whether the loop is somewhere below, on this stack or on another of this thread.
     pub(crate) fn is_in_loop(&self) -> bool {
-        matches!(self.state.get(), State::Starting | State::Running | State::Stopping)
+        self.looping.get()
     }
     /// Whether the loop has not run yet, or was left by `crash`.
     pub(crate) fn may_run_again(&self) -> bool {
         self.state.get() == State::Idle
     }
+    /// Whether `run_loop` listens to SIGINT and SIGTERM.
     pub(crate) fn set_signals(&self, on: bool) {
         self.signals.set(on);
+        if !on {
+            self.ignore_signals();
+        }
     }
     pub(crate) fn add_end_hook(&self, call: Box<dyn FnOnce()>) {
         self.at_end.borrow_mut().push(call);
-    }
-    pub(crate) fn crash(&self) {
-        if matches!(self.state.get(), State::Starting | State::Running | State::Stopping) {
-            self.crashed.set(true);
-        }
-    }
-    pub(crate) fn statistics(&self) -> super::Statistics {
-        super::Statistics {
-            turns: self.turns.get(),
-            timers: self.timers.len(),
-            descriptors: self.sources.borrow().len(),
-            ready: self.ready.borrow().len(),
-        }
-    }
-
-    /// Loses every connection and stops every port; each is told.
-    pub(super) fn shut_sources(self: &Rc<Self>) {
-        let sources = self.sources.borrow().all();
-        for source in sources {
-            source.shut(self);
-        }
-    }
-
-    /// Ends the reactor: sources are told, everything is freed, the thread may have another.
-    pub(crate) fn end(self: &Rc<Self>) {
-        if matches!(self.state.get(), State::Starting | State::Running | State::Stopping) {
-            // Called from a callback: the loop must be off the stack first.
-            self.close_asked.set(true);
-            self.crashed.set(true);
-            let on_close = self.on_close.borrow().clone();
-            if let Some(on_close) = on_close {
-                on_close();
-            }
-            return;
-        }
-        if self.state.get() == State::Closed {
-            return;
-        }
-        self.state.set(State::Finished);
-        loop {
-            let hooks = std::mem::take(&mut *self.at_end.borrow_mut());
-            if hooks.is_empty() {
-                break;
-            }
-            for hook in hooks {
-                self.guard("the end of the reactor", hook);
-            }
-        }
-        self.shut_sources();
-        if let Some(pool) = self.existing_pool() {
-            self.inbox.close();
-            pool.stop();
-        }
-        self.state.set(State::Closed);
-        let _ = CURRENT.try_with(|current| {
-            let ours = current.0.borrow().as_ref().is_some_and(|core| core.id == self.id);
-            if ours { current.0.take() } else { None }
-        });
-        self.abandon();
-    }
-
-    /// Drops what the reactor holds and breaks its cycles; nobody is told.
-    fn abandon(self: &Rc<Self>) {
-        self.state.set(State::Closed);
-        self.inbox.close();
-        self.set_idle_hook(None);
-        self.set_close_hook(None);
-        drop(std::mem::take(&mut *self.at_end.borrow_mut()));
-        // What drops may queue more, so until nothing is left.
-        loop {
-            let jobs = std::mem::take(&mut *self.ready.borrow_mut());
-            let sources = self.sources.borrow_mut().take_all();
-            let timers = self.timers.len();
-            let awaited = std::mem::take(&mut *self.awaited.borrow_mut());
-            if jobs.is_empty() && sources.is_empty() && awaited.is_empty() && timers == 0 {
-                break;
-            }
-            for job in jobs {
-                self.guard("a destructor", move || drop(job));
-            }
-            for source in sources {
-                self.guard("a destructor", move || drop(source));
-            }
-            for (_, promise) in awaited {
-                self.guard("a destructor", move || drop(promise));
-            }
-            self.guard("a destructor", || self.timers.clear());
-        }
-        self.guard("a destructor", || self.triggers.clear());
     }
 }
 
@@ -570,6 +498,7 @@ impl Core {
 struct Abandon<'a>(&'a Rc<Core>);
 impl Drop for Abandon<'_> {
     fn drop(&mut self) {
+        self.0.looping.set(false);
         self.0.state.set(State::Abandoned);
     }
 }

@@ -8,10 +8,11 @@ use super::driver::Waker;
 use crate::deferred::{Deferred, IntoDeferred, Promise, run_and_report};
 use crate::error::{PromiseDropped, ReactorError};
 use crate::failure::{Failure, Result};
+use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, ThreadId};
 
@@ -22,6 +23,8 @@ pub(crate) struct Inbox {
     /// `None` once the reactor has ended.
     calls: Mutex<Option<Vec<Call>>>,
     notified: AtomicBool,
+    /// `Remote`s there are: while one lives, somebody may call.
+    handles: AtomicUsize,
     /// `None` where there never was a reactor.
     waker: Option<Waker>,
     thread: ThreadId,
@@ -32,6 +35,7 @@ impl Inbox {
         Arc::new(Inbox {
             calls: Mutex::new(Some(Vec::new())),
             notified: AtomicBool::new(false),
+            handles: AtomicUsize::new(0),
             waker: Some(waker),
             thread: thread::current().id(),
         })
@@ -48,7 +52,10 @@ impl Inbox {
     pub(super) fn is_notified(&self) -> bool {
         self.notified.load(Ordering::Acquire)
     }
-    fn push(&self, call: Call) -> Result<()> {
+    pub(super) fn has_handles(&self) -> bool {
+        self.handles.load(Ordering::Acquire) > 0
+    }
+    pub(crate) fn push(&self, call: Call) -> Result<()> {
         let refused = match &mut *self.lock() {
             Some(calls) => {
                 calls.push(call);
@@ -98,9 +105,8 @@ impl Inbox {
 /// let remote = reactor.remote();
 /// std::thread::spawn(move || remote.call_from_thread(|reactor| reactor.stop()));
 /// reactor.run()?;
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
-#[derive(Clone)]
 pub struct Remote(Arc<Inbox>);
 
 impl Remote {
@@ -109,12 +115,21 @@ impl Remote {
         Remote(Arc::new(Inbox {
             calls: Mutex::new(None),
             notified: AtomicBool::new(true),
+            handles: AtomicUsize::new(1),
             waker: None,
             thread: thread::current().id(),
         }))
     }
     pub(super) fn of(core: &Core) -> Self {
+        core.inbox().handles.fetch_add(1, Ordering::Relaxed);
         Remote(Arc::clone(core.inbox()))
+    }
+    /// Runs `call`, which is ours, on the reactor's thread.
+    pub(super) fn push(&self, call: impl FnOnce(&Reactor) + Send + 'static) -> Result<()> {
+        self.0.push(Box::new(call))
+    }
+    pub(super) fn is_here(&self) -> bool {
+        thread::current().id() == self.0.thread
     }
     /// Runs `f` on the reactor's thread, in a later turn, in the order of the calls (Twisted's `callFromThread`). A failure it
     /// returns is logged.
@@ -141,17 +156,26 @@ impl Remote {
         R: IntoDeferred + 'static,
         R::Value: Send + 'static,
     {
-        if thread::current().id() == self.0.thread {
+        if self.is_here() {
             return Err(ReactorError::WrongThread.into());
         }
-        let (answer, wait) = mpsc::channel();
-        self.0.push(Box::new(move |reactor| {
+        let (answer, wait) = mpsc::channel::<Result<R::Value>>();
+        self.push(move |reactor| {
             let outcome = crate::deferred::maybe_deferred(|| f(reactor));
-            let _ = outcome.add_both(move |outcome| {
+            let (id, outcome) = match (reactor.core(), outcome.try_take()) {
                 // The caller waits; it can only be gone together with its thread.
-                let _ = answer.send(outcome);
+                (_, Ok(outcome)) => return drop(answer.send(outcome)),
+                (None, Err(_)) => return,
+                (Some(core), Err(outcome)) => (core.keep_awaited(Box::new(Answer(answer))), outcome),
+            };
+            let reactor = *reactor;
+            let _ = outcome.add_both(move |outcome| {
+                // Not there any more when the reactor has ended: then the caller was told so.
+                if let Some(Answer(answer)) = take_awaited::<Answer<R::Value>>(&reactor, id) {
+                    let _ = answer.send(outcome);
+                }
             });
-        }))?;
+        })?;
         wait.recv().unwrap_or_else(|_| Err(ReactorError::Stopped.into()))
     }
 }
@@ -160,17 +184,55 @@ impl fmt::Debug for Remote {
         f.debug_struct("Remote").field("thread", &self.0.thread).finish_non_exhaustive()
     }
 }
+impl Clone for Remote {
+    fn clone(&self) -> Self {
+        self.0.handles.fetch_add(1, Ordering::Relaxed);
+        Remote(Arc::clone(&self.0))
+    }
+}
 impl Drop for Remote {
     fn drop(&mut self) {
         // The loop may be waiting on account of this handle alone: let it look again.
-        self.0.wake();
+        if self.0.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.wake();
+        }
     }
+}
+
+/// What a reactor keeps while another thread works on it, or waits for it.
+pub(super) trait Awaited {
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+    /// The reactor ends first.
+    fn stop(self: Box<Self>);
+}
+impl<T: 'static> Awaited for Promise<T> {
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+    fn stop(self: Box<Self>) {
+        // Not where nobody waits: that would be logged as a failure nobody looked at.
+        if !self.is_forgotten() {
+            self.errback(ReactorError::Stopped);
+        }
+    }
+}
+/// Where a thread in `blocking_call` waits; it is told by the drop.
+struct Answer<T>(mpsc::Sender<Result<T>>);
+impl<T: 'static> Awaited for Answer<T> {
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+    fn stop(self: Box<Self>) {}
+}
+pub(super) fn take_awaited<A: 'static>(reactor: &Reactor, number: u64) -> Option<A> {
+    let awaited = reactor.core()?.give_awaited(number)?;
+    awaited.into_any().downcast().ok().map(|awaited| *awaited)
 }
 
 /// The producer's end of a Deferred of another thread: `Send`. Dropped unfired it is `PromiseDropped`, as ever.
 pub struct RemotePromise<T: Send + 'static> {
     /// Where the promise waits in the reactor; taken when it is fired.
-    slot: Option<(Remote, usize)>,
+    slot: Option<(Remote, u64)>,
     value: PhantomData<fn(T)>,
 }
 
@@ -188,7 +250,7 @@ impl<T: Send + 'static> Deferred<T> {
     ///     reactor.stop()
     /// });
     /// reactor.run()?;
-    /// # twistlet::Result::Ok(())
+    /// # Ok::<(), twistlet::Failure>(())
     /// ```
     pub fn from_thread() -> (RemotePromise<T>, Deferred<T>) {
         let (promise, deferred) = Deferred::new();
@@ -196,7 +258,7 @@ impl<T: Send + 'static> Deferred<T> {
             promise.errback(ReactorError::Closed);
             return (RemotePromise { slot: None, value: PhantomData }, deferred);
         };
-        let slot = core.keep_promise(Box::new(promise));
+        let slot = core.keep_awaited(Box::new(promise));
         (RemotePromise { slot: Some((Remote::of(&core), slot)), value: PhantomData }, deferred)
     }
 }
@@ -204,29 +266,34 @@ impl<T: Send + 'static> Deferred<T> {
 impl<T: Send + 'static> RemotePromise<T> {
     /// Fires the Deferred with a value, in a turn of its reactor.
     pub fn callback(mut self, value: T) {
-        self.send(Ok(value));
+        self.send(move |promise| promise.callback(value));
     }
     /// Fires the Deferred with a failure, in a turn of its reactor.
+    #[track_caller]
     pub fn errback(mut self, error: impl Into<Failure>) {
-        self.send(Err(error.into()));
+        let failure = error.into();
+        self.send(move |promise| promise.errback(failure));
     }
-    fn send(&mut self, outcome: Result<T>) {
-        let Some((remote, slot)) = self.slot.take() else { return };
-        let settle = move |reactor: &Reactor| {
-            let promise = reactor.core().and_then(|core| core.give_promise(slot));
-            match (promise.and_then(|promise| promise.downcast::<Promise<T>>().ok()), outcome) {
-                (Some(promise), Ok(value)) => promise.callback(value),
-                (Some(promise), Err(failure)) => promise.errback(failure),
-                (None, _) => {}
+    /// Fires the Deferred with what becomes a Deferred on the reactor's thread only.
+    pub(super) fn resolve<R: IntoDeferred<Value = T> + Send + 'static>(mut self, outcome: R) {
+        self.send(move |promise| promise.resolve(outcome));
+    }
+    pub(super) fn number(&self) -> Option<u64> {
+        self.slot.as_ref().map(|(_, number)| *number)
+    }
+    fn send(&mut self, settle: impl FnOnce(Promise<T>) + Send + 'static) {
+        let Some((remote, number)) = self.slot.take() else { return };
+        // A reactor that has ended has told the Deferred so.
+        let _ = remote.push(move |reactor| {
+            if let Some(promise) = take_awaited(reactor, number) {
+                settle(promise);
             }
-        };
-        // A reactor that has ended has dropped the promise, and the Deferred was told so.
-        let _ = remote.0.push(Box::new(settle));
+        });
     }
 }
 impl<T: Send + 'static> Drop for RemotePromise<T> {
     fn drop(&mut self) {
-        self.send(Err(PromiseDropped.into()));
+        self.send(|promise| promise.errback(PromiseDropped));
     }
 }
 impl<T: Send + 'static> fmt::Debug for RemotePromise<T> {

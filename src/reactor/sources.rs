@@ -14,6 +14,12 @@ pub(crate) trait Source {
     }
     /// The reactor ends: tell the owner and leave.
     fn shut(&self, core: &Rc<Core>);
+    /// A graceful shutdown begins: accept no more, flush and close.
+    fn drain(&self) {}
+    /// Whether a graceful shutdown waits for it.
+    fn drains(&self) -> bool {
+        false
+    }
     /// Part of the reactor itself: not counted, and alone it wakes nobody.
     fn is_internal(&self) -> bool {
         false

@@ -49,7 +49,7 @@ impl Trigger {
     /// assert!(trigger.remove());
     /// assert!(!trigger.remove());
     /// # reactor.close();
-    /// # twistlet::Result::Ok(())
+    /// # Ok::<(), twistlet::Failure>(())
     /// ```
     pub fn remove(self) -> bool {
         let removed = Core::named(self.reactor).and_then(|core| core.triggers.remove(self.number));
@@ -57,12 +57,14 @@ impl Trigger {
     }
 }
 
-type Call = Box<dyn FnOnce() -> Deferred<()>>;
+pub(super) type Call = Box<dyn FnOnce() -> Deferred<()>>;
 
 #[derive(Default)]
 pub(super) struct Triggers {
     lists: [RefCell<VecDeque<(u64, Call)>>; 6],
     made: Cell<u64>,
+    /// Which event's before-triggers are waited for: what an earlier one left unfired, at a crash, holds up nobody.
+    event: Cell<u64>,
 }
 
 impl Triggers {
@@ -76,11 +78,8 @@ impl Triggers {
     fn pop(&self, phase: Phase) -> Option<Call> {
         self.lists[phase as usize].borrow_mut().pop_front().map(|(_, call)| call)
     }
-    pub(super) fn clear(&self) {
-        for list in &self.lists {
-            let calls = std::mem::take(&mut *list.borrow_mut());
-            drop(calls);
-        }
+    pub(super) fn take_all(&self) -> Vec<(u64, Call)> {
+        self.lists.iter().flat_map(|list| std::mem::take(&mut *list.borrow_mut())).collect()
     }
 }
 
@@ -114,12 +113,15 @@ impl Core {
     /// All before-triggers are started before any is waited for.
     fn fire_before(self: &Rc<Self>, phase: Phase) {
         let waiting = Rc::new(Cell::new(1usize));
+        let event = self.triggers.event.get() + 1;
+        self.triggers.event.set(event);
         let arrived = {
             let (waiting, core) = (Rc::clone(&waiting), Rc::downgrade(self));
             move || {
                 waiting.set(waiting.get() - 1);
                 if waiting.get() == 0
                     && let Some(core) = core.upgrade()
+                    && core.triggers.event.get() == event
                 {
                     core.phase_due.set(true);
                     // The last Deferred may have been fired outside any turn's reach: a poll must not wait for more.
@@ -134,7 +136,7 @@ impl Core {
                     let arrived = arrived.clone();
                     let _ = deferred.add_both(move |outcome| {
                         if let Err(failure) = outcome {
-                            failure::report("a startup or shutdown trigger", &failure);
+                            failure::report_unobserved("a startup or shutdown trigger", &failure);
                         }
                         arrived();
                     });
@@ -153,18 +155,17 @@ impl Core {
         match self.state.get() {
             State::Starting => {
                 self.state.set(State::Running);
-                self.install_signals();
+                self.listen_to_signals();
                 self.fire_now(Phase::DuringStartup);
                 self.fire_now(Phase::AfterStartup);
             }
             State::Stopping => {
+                // What the last callbacks wrote leaves, as far as the sockets take it.
+                self.flush_all();
                 self.state.set(State::Finished);
                 self.shut_sources();
                 self.fire_now(Phase::DuringShutdown);
-                if let Some(pool) = self.existing_pool() {
-                    self.inbox().close();
-                    pool.stop();
-                }
+                self.stop_threads();
                 self.fire_now(Phase::AfterShutdown);
             }
             _ => {}

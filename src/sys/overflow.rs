@@ -3,7 +3,8 @@
 //! `stack` registers its slabs here; the handler looks a faulting address up in them. Any other fault goes to whoever
 //! handled faults before: the application's handler, std's, or the system. The handler must call nothing that is not
 //! async-signal-safe, and never resumes what overflowed.
-use super::stack::{self, Seat};
+use super::slab;
+use super::stack::Seat;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{c_int, c_void};
 use std::mem::{self, MaybeUninit};
@@ -72,7 +73,7 @@ impl Place {
         1 << self.stride.ilog2()
     }
     fn guard(self) -> usize {
-        self.stride - self.size() + stack::guard(self.size())
+        self.stride - self.size() + slab::guard(self.size())
     }
 }
 

@@ -1,23 +1,19 @@
-//! Stacks: slabs of address space cut into equal stacks, each with guard pages below it, and a pool of free ones a thread.
+//! Stacks: cut out of slabs, and pooled by their thread while they are free, the last one used on top.
 //!
-//! A slab is one mapping. On Linux 6.13 and later guards are page-table markers inside it (`MADV_GUARD_INSTALL`), so a
-//! million stacks are some forty mappings; elsewhere a guard splits the mapping (`mprotect`), and the kernel's limit of
-//! mappings is an error with a name. Called by `fiber`. A stack with frames must never come here.
+//! Called by `fiber`. A stack with frames must never come here, and no more than one stack be made of one place.
+use super::error::StackError;
+use super::slab::{Slab, guard, map, page, protect, unmap};
 use super::{overflow, thread};
 use std::cell::Cell;
-use std::error::Error;
 use std::ffi::c_void;
-use std::fmt;
-use std::io;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Address space of a stack unless its maker says otherwise.
 pub(crate) const DEFAULT_SIZE: usize = 256 << 10;
 /// The least: `AT_MINSIGSTKSZ` alone may be 12 KiB, and a panic with its message takes 5.
 pub(crate) const MIN_SIZE: usize = 1 << MIN_SHIFT;
 const MIN_SHIFT: u32 = 14;
-const MAX_SHIFT: u32 = 30;
+pub(super) const MAX_SHIFT: u32 = 30;
 const CLASSES: usize = (MAX_SHIFT - MIN_SHIFT + 1) as usize;
 
 /// Of a free stack that was used deeply this much at the top stays in memory.
@@ -30,63 +26,6 @@ const SWEEP: usize = 192;
 const MAX_SLAB: usize = (1 << 20) << if usize::BITS == 64 { 13 } else { 6 };
 const FIRST_SLAB: usize = 8 << 20;
 
-/// Why there is no stack for a new greenlet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StackError {
-    /// The kernel's limit of memory mappings a process is reached: each stack takes two of them on this system.
-    TooManyMappings {
-        /// `vm.max_map_count`, if it could be read.
-        limit: Option<usize>,
-    },
-    /// The system gave no address space: an `ulimit -v`, a container's limit, or strict overcommit.
-    OutOfMemory {
-        /// Bytes asked for.
-        size: usize,
-        /// What the system said, as `errno`.
-        code: i32,
-    },
-    /// More than a gigabyte was asked for.
-    TooLarge {
-        /// Bytes asked for.
-        size: usize,
-    },
-    /// The thread is ending: thread-local destructors cannot run greenlets.
-    ThreadEnding,
-}
-
-impl fmt::Display for StackError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooManyMappings { limit: Some(limit) } => {
-                write!(
-                    f,
-                    "no stack for a greenlet: the process has vm.max_map_count = {limit} memory mappings; raise vm.max_map_count"
-                )
-            }
-            Self::TooManyMappings { limit: None } => {
-                f.write_str("no stack for a greenlet: too many memory mappings; raise vm.max_map_count")
-            }
-            Self::OutOfMemory { size, code } => write!(
-                f,
-                "no address space for a greenlet's stack of {} KiB: {}; use smaller stacks or raise the limit (ulimit -v)",
-                size >> 10,
-                io::Error::from_raw_os_error(*code)
-            ),
-            Self::TooLarge { size } => {
-                write!(
-                    f,
-                    "a greenlet's stack of {} MiB is more than the largest, {} MiB",
-                    size >> 20,
-                    1 << (MAX_SHIFT - 20)
-                )
-            }
-            Self::ThreadEnding => f.write_str("no new greenlets: the thread is ending"),
-        }
-    }
-}
-impl Error for StackError {}
-
 /// What sits at the very top of every stack for as long as its slab is mapped.
 #[repr(C, align(64))]
 pub(super) struct Seat {
@@ -94,25 +33,9 @@ pub(super) struct Seat {
     next: Cell<*const Seat>,
     slab: *const Slab,
     /// Whose control block runs on this stack; null while it is free. The overflow reporter reads it.
-    pub(super) owner: Cell<*const super::fiber::Block>,
+    pub(super) owner: Cell<*const super::block::Block>,
     /// Free, and known to hold no more memory than is kept.
     swept: Cell<bool>,
-}
-
-/// One mapping.
-pub(super) struct Slab {
-    base: usize,
-    count: usize,
-    /// Log2 of a stack's size.
-    shift: u32,
-    /// From stack to stack.
-    stride: usize,
-    /// Stacks handed out at least once.
-    carved: Cell<usize>,
-    /// Counted from the end of the thread on: stacks somebody still has.
-    left: Cell<usize>,
-    older: *const Slab,
-    entry: &'static overflow::Entry,
 }
 
 /// A stack that is not free. Giving it back is `give`; losing it leaks it, which is always sound.
@@ -147,31 +70,6 @@ impl Stack {
 }
 
 const COLORS: usize = 16;
-
-/// Bytes of guard at the low end of a stack of `size`. More than a page where it costs little: C code compiled without
-/// stack probes can skip one.
-pub(super) fn guard(size: usize) -> usize {
-    (size / 16).clamp(page(), 64 << 10).next_multiple_of(page())
-}
-
-#[cfg(target_arch = "x86_64")]
-fn page() -> usize {
-    4096
-}
-#[cfg(not(target_arch = "x86_64"))]
-fn page() -> usize {
-    static PAGE: AtomicUsize = AtomicUsize::new(0);
-    match PAGE.load(Ordering::Relaxed) {
-        0 => {
-            // SAFETY: sysconf has no preconditions.
-            let asked = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-            let page = usize::try_from(asked).unwrap_or(4096);
-            PAGE.store(page, Ordering::Relaxed);
-            page
-        }
-        page => page,
-    }
-}
 
 /// Of one thread. Has no destructor, so that stacks can come back while thread-locals are destroyed; `end_thread` ends it.
 struct Pool {
@@ -332,101 +230,6 @@ fn seat(slab: &Slab) -> Result<Stack, StackError> {
     }
 }
 
-/// How guards are made, found out by the first.
-#[cfg(target_os = "linux")]
-static GUARDS: AtomicUsize = AtomicUsize::new(0);
-#[cfg(target_os = "linux")]
-const BY_MARKERS: usize = 1;
-#[cfg(target_os = "linux")]
-const BY_MPROTECT: usize = 2;
-
-#[cfg(target_os = "linux")]
-fn by_markers() -> bool {
-    if GUARDS.load(Ordering::Relaxed) == 0 {
-        // The variable is for tests of the other way.
-        let other = std::env::var_os("TWISTLET_GUARD").is_some_and(|way| way == "mprotect");
-        GUARDS.store(if other { BY_MPROTECT } else { BY_MARKERS }, Ordering::Relaxed);
-    }
-    GUARDS.load(Ordering::Relaxed) == BY_MARKERS
-}
-
-/// Makes the low end of a stack fault.
-fn protect(at: usize, length: usize) -> Result<(), StackError> {
-    #[cfg(target_os = "linux")]
-    if by_markers() {
-        const MADV_GUARD_INSTALL: libc::c_int = 102;
-        // SAFETY: a range of a slab in which no stack was cut yet.
-        if unsafe { libc::madvise(at as *mut c_void, length, MADV_GUARD_INSTALL) } == 0 {
-            return Ok(());
-        }
-        // An older kernel, or memory locked by mlockall.
-        GUARDS.store(BY_MPROTECT, Ordering::Relaxed);
-    }
-    // SAFETY: as above.
-    if unsafe { libc::mprotect(at as *mut c_void, length, libc::PROT_NONE) } == 0 {
-        return Ok(());
-    }
-    match io::Error::last_os_error().raw_os_error() {
-        Some(libc::ENOMEM) => Err(StackError::TooManyMappings {
-            limit: std::fs::read_to_string("/proc/sys/vm/max_map_count").ok().and_then(|text| text.trim().parse().ok()),
-        }),
-        code => Err(StackError::OutOfMemory { size: length, code: code.unwrap_or(0) }),
-    }
-}
-
-/// A new slab of up to `count` stacks; fewer if the system has not that much address space.
-fn map(mut count: usize, shift: u32, older: *const Slab) -> Result<*const Slab, StackError> {
-    // One page of page table covers this much; stacks that straddle two would cost more of them.
-    const ALIGN: usize = 2 << 20;
-    #[cfg(target_os = "linux")]
-    const FLAGS: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
-    #[cfg(not(target_os = "linux"))]
-    const FLAGS: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANON;
-    let stride = (1 << shift) + page();
-    let (base, length) = loop {
-        let length = count * stride;
-        // SAFETY: a new anonymous mapping wherever the system likes.
-        let at =
-            unsafe { libc::mmap(ptr::null_mut(), length + ALIGN, libc::PROT_READ | libc::PROT_WRITE, FLAGS, -1, 0) };
-        if at != libc::MAP_FAILED {
-            let at = at as usize;
-            let base = at.next_multiple_of(ALIGN);
-            // SAFETY: the ends of the mapping just made, which nobody has seen. If this fails, they stay mapped.
-            unsafe {
-                if base > at {
-                    libc::munmap(at as *mut c_void, base - at);
-                }
-                if base < at + ALIGN {
-                    libc::munmap((base + length) as *mut c_void, at + ALIGN - base);
-                }
-            }
-            break (base, length);
-        }
-        if count == 1 {
-            let code = io::Error::last_os_error().raw_os_error().unwrap_or(0);
-            return Err(StackError::OutOfMemory { size: 1 << shift, code });
-        }
-        count /= 2;
-    };
-    // Before Linux 6.8 MAP_STACK alone does not keep huge pages away, and one would make 512 pages of every first touch.
-    #[cfg(target_os = "linux")]
-    // SAFETY: the mapping just made.
-    unsafe {
-        libc::madvise(base as *mut c_void, length, libc::MADV_NOHUGEPAGE);
-    }
-    let entry = overflow::register(base, length, stride);
-    Ok(Box::into_raw(Box::new(Slab {
-        base,
-        count,
-        shift,
-        stride,
-        carved: Cell::new(0),
-        left: Cell::new(0),
-        older,
-        entry,
-    })))
-}
-
 /// The thread ends: unmaps every slab whose stacks are all free. The others are unmapped when their last stack comes
 /// back, or stay, if a stack has frames that nobody will ever run.
 pub(super) fn end_thread() {
@@ -469,14 +272,4 @@ fn give_up(stack: Stack) {
         // SAFETY: this was the last stack of it, and the pool has forgotten it.
         unsafe { unmap(slab) };
     }
-}
-
-/// # Safety
-/// Nobody has a stack of this slab, and nobody uses it afterwards.
-unsafe fn unmap(slab: *const Slab) {
-    // SAFETY: made by `map` with Box::into_raw; the caller is the last to have it.
-    let slab = unsafe { Box::from_raw(slab.cast_mut()) };
-    overflow::unregister(slab.entry);
-    // SAFETY: the whole mapping, without a stack that anybody has.
-    unsafe { libc::munmap(slab.base as *mut c_void, slab.count * slab.stride) };
 }

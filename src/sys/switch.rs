@@ -1,4 +1,4 @@
-//! The seam to `context`: make a context on a stack, jump to one. Called by `fiber` only.
+//! The seam to `context`: make a context on a stack, jump to one. Called by `fiber` and `block` only.
 //!
 //! Replacing `context` by another switch means rewriting this file and nothing else.
 use context::stack::Stack as Region;
@@ -13,7 +13,7 @@ pub(super) type Saved = NonNull<c_void>;
 /// What runs first on a new stack: told who jumped here and the word they passed. It never returns.
 pub(super) type Entry = extern "C" fn(Saved, usize) -> !;
 
-/// Makes a context that will run `fiber::entry` on the stack between `bottom` and `top`.
+/// Makes a context that will run `block::entry` on the stack between `bottom` and `top`.
 ///
 /// # Safety
 /// The memory from `bottom` to `top` is a writable stack without frames that outlives the context, with at least a page
@@ -58,7 +58,7 @@ extern "C" fn shim(arrived: Transfer) -> ! {
         "call {entry}",
         "ud2",
         ".cfi_endproc",
-        entry = sym super::fiber::entry,
+        entry = sym super::block::entry,
     )
 }
 
@@ -74,7 +74,7 @@ extern "C" fn shim(arrived: Transfer) -> ! {
         "bl {entry}",
         "brk #1",
         ".cfi_endproc",
-        entry = sym super::fiber::entry,
+        entry = sym super::block::entry,
     )
 }
 
@@ -82,10 +82,10 @@ extern "C" fn shim(arrived: Transfer) -> ! {
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 extern "C" fn shim(arrived: Transfer) -> ! {
     // SAFETY: Context is `repr(C)` around one non-null pointer.
-    super::fiber::entry(unsafe { mem::transmute::<Context, Saved>(arrived.context) }, arrived.data)
+    super::block::entry(unsafe { mem::transmute::<Context, Saved>(arrived.context) }, arrived.data)
 }
 
-const _: Entry = super::fiber::entry;
+const _: Entry = super::block::entry;
 
 /// Asks the processor to fetch two lines of memory that will be used soon, for a suspended context those that resuming
 /// it reads first. Any address will do.

@@ -1,7 +1,7 @@
 //! The end of a thread, as stacks must know it: from then on nothing switches, and free stacks go back to the system.
 //!
-//! Called by `fiber` and `stack`. Nothing here may run user code.
-use super::{fiber, overflow, stack};
+//! Called by `block` and `stack`. Nothing here may run user code.
+use super::{block, overflow, stack};
 use std::cell::Cell;
 use std::ffi::c_void;
 
@@ -16,7 +16,7 @@ struct Watch;
 impl Drop for Watch {
     fn drop(&mut self) {
         ENDING.set(true);
-        fiber::end_thread();
+        block::end_thread();
         stack::end_thread();
         overflow::end_thread();
     }

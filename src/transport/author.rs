@@ -3,6 +3,7 @@ use super::producer::{Producer, PullProducer};
 use super::{Address, TransportRef};
 use crate::clock::Clock;
 use crate::deferred::Deferred;
+use crate::failure::Failure;
 use bytes::Bytes;
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -44,6 +45,13 @@ pub trait Transport {
     fn abort_connection(&self) {
         if let Some(lower) = self.lower() {
             lower.abort_connection();
+        }
+    }
+    /// Closes as `lose_connection` does, though no producer is waited for, and gives `failure` as the reason.
+    fn fail_connection(&self, failure: Failure) {
+        match self.lower() {
+            Some(lower) => lower.fail_connection(failure),
+            None => self.lose_connection(),
         }
     }
     /// Whether this side is closing the connection.

@@ -296,9 +296,10 @@ impl Inner {
         Some(socket)
     }
 
-    fn connected(self: &Rc<Self>) {
+    fn connected(self: &Rc<Self>, readiness: Readiness) {
         let Some((socket, peer)) = self.socket.take() else { return };
         self.cancel_timeout();
+        self.state.set(State::Connected);
         let token = self.token.get();
         let protocol = self.with_factory("build_protocol", |factory| factory.build_protocol(&peer));
         let protocol = match protocol {
@@ -312,10 +313,10 @@ impl Inner {
                 });
             }
         };
-        self.state.set(State::Connected);
         let stream = Stream::new(&self.core, socket, token, peer, protocol, Some(Box::new(self.clone())));
         self.transport.set(Some(stream.name()));
         stream.start();
+        stream.announced(readiness);
         let told = self.on_connected.take();
         if let Some(told) = told
             && stream.name().is_connected()
@@ -409,7 +410,7 @@ impl Source for Inner {
         };
         let Some(inner) = self.name.get().inner() else { return };
         match outcome {
-            Ok(()) => inner.connected(),
+            Ok(()) => inner.connected(readiness),
             Err(error) if error.kind() == io::ErrorKind::NotConnected && !readiness.is_writable() => {}
             Err(error) => {
                 if let Some((_, peer)) = self.release() {

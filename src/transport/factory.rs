@@ -73,7 +73,7 @@ impl Factory for Box<dyn Factory> {
 /// # let reactor = Reactor::new()?;
 /// reactor.listen_tcp("127.0.0.1:0", from_fn(|peer| peer.ip().is_some_and(|ip| ip.is_loopback()).then(|| Echo)))?;
 /// # reactor.close();
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 pub fn from_fn<F, P>(f: F) -> FromFn<F>
 where

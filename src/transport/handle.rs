@@ -1,9 +1,11 @@
 //! `TransportRef`: the name of a wire, which protocols and everybody else hold. It looks the wire's transport up and
 //! forwards; all behaviour is in the transport.
-use super::{Address, Producer, Protocol, PullProducer, wire};
+use super::wire::{self, Flow};
+use super::{Address, Producer, Protocol, PullProducer};
 use crate::clock::{Clock, DelayedCall};
 use crate::deferred::{Deferred, IntoDeferred, run_and_report};
 use crate::error::ConnectionClosed;
+use crate::failure::Failure;
 use bytes::Bytes;
 use std::fmt::{self, Write as _};
 use std::io::IoSlice;
@@ -29,8 +31,7 @@ impl TransportRef {
         TransportRef { slot, generation, thread: PhantomData }
     }
     /// The name of no wire.
-    #[cfg(feature = "green")]
-    pub(crate) fn gone() -> Self {
+    pub(crate) const fn gone() -> Self {
         TransportRef::new(u32::MAX, 0)
     }
     pub(super) fn slot(self) -> usize {
@@ -90,21 +91,36 @@ impl TransportRef {
             transport.abort_connection();
         }
     }
+    /// Closes because of an error of the protocol's own: nothing more is received, what was written is sent without waiting
+    /// for a producer, and `connection_lost` is told [`ConnectionClosed::Failed`](crate::ConnectionClosed::Failed) with
+    /// `error`.
+    #[track_caller]
+    pub fn fail_connection(self, error: impl Into<Failure>) {
+        let error = error.into();
+        if let Some(transport) = wire::transport(self) {
+            transport.fail_connection(error);
+        }
+    }
     /// Whether the connection is being closed by this side, or is gone.
     pub fn is_disconnecting(self) -> bool {
         wire::transport(self).is_none_or(|transport| transport.is_disconnecting())
     }
     /// No more `data_received` until `resume_producing`: the peer is held back by TCP.
     pub fn pause_producing(self) {
-        if let Some(transport) = wire::transport(self) {
+        if let Some(transport) = wire::pause(self) {
             transport.pause_producing();
         }
     }
     /// Goes on reading. No effect on a connection that is being closed.
     pub fn resume_producing(self) {
-        if let Some(transport) = wire::transport(self) {
+        if let Some(transport) = wire::resume(self) {
             transport.resume_producing();
+            wire::resumed(self);
         }
+    }
+    /// Whether `pause_producing` was called last.
+    pub fn is_paused(self) -> bool {
+        wire::is_paused(self)
     }
     /// Whoever writes more than the peer takes: it is paused above 65,536 bytes of unsent output and resumed at none. It
     /// holds `lose_connection` back until it unregisters. On a connection that is gone it is told `stop_producing`.
@@ -178,6 +194,20 @@ impl TransportRef {
     /// Whether there is still a connection.
     pub fn is_connected(self) -> bool {
         wire::transport(self).is_some_and(|transport| transport.is_connected())
+    }
+    /// Whether the protocol may go on delivering what it has found in its bytes.
+    #[inline]
+    pub(crate) fn flow(self) -> Flow {
+        wire::flow(self)
+    }
+    /// Runs `event` in the place of one of the protocol's own, its panic contained: in a later turn, or when the present
+    /// callback is over. Forgotten when the connection is gone.
+    pub(crate) fn soon(self, event: impl FnOnce() + 'static) {
+        wire::soon(self, Box::new(event));
+    }
+    /// As `soon`, once `resume_producing` is called.
+    pub(crate) fn when_resumed(self, event: impl FnOnce() + 'static) {
+        wire::when_resumed(self, Box::new(event));
     }
     /// Fires when everything written so far is with the operating system; fails with
     /// [`ConnectionClosed`](crate::ConnectionClosed) when the connection ends before that.

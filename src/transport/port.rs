@@ -51,11 +51,14 @@ struct Port {
     /// What binds again after a stop; an adopted socket cannot.
     again: Option<ListenAt>,
     listener: RefCell<Option<Listener>>,
+    name: Cell<Option<ListeningPort>>,
     adopted: bool,
     token: Cell<usize>,
     factory: RefCell<Option<Box<dyn Factory>>>,
     address: RefCell<Address>,
     state: Cell<State>,
+    /// The factory was started, so it is to be stopped.
+    started: Cell<bool>,
     batch: Cell<usize>,
     stopped: RefCell<Vec<Promise<()>>>,
 }
@@ -72,17 +75,20 @@ pub(super) fn listen(core: &Rc<Core>, at: ListenAt, factory: Box<dyn Factory>) -
         core: Rc::clone(core),
         again: again.map(|place| ListenAt { place, ..at }),
         listener: RefCell::default(),
+        name: Cell::new(None),
         adopted: matches!(at.place, Place::Adopted(_)),
         token: Cell::new(0),
         factory: RefCell::new(Some(factory)),
         address: RefCell::new(Address::Gone),
         state: Cell::new(State::Stopped),
+        started: Cell::new(false),
         batch: Cell::new(BATCH),
         stopped: RefCell::default(),
     });
     port.start(at)?;
     let (slot, generation) = PORTS.with(|ports| ports.borrow_mut().insert(Rc::clone(&port)));
     let name = ListeningPort { slot, generation, thread: PhantomData };
+    port.name.set(Some(name));
     core.add_end_hook(Box::new(move || name.forget()));
     Ok(name)
 }
@@ -107,7 +113,8 @@ impl ListeningPort {
         self.port().map_or(Address::Gone, |port| port.address.borrow().clone())
     }
     /// Accepts no more from now on; the connections there are stay. The Deferred fires when the socket is closed and the
-    /// factory has been told `stop_factory`, in a later turn. Harmless when it does not listen.
+    /// factory has been told `stop_factory`, in a later turn; it fails with what `stop_factory` panicked with. Harmless when
+    /// it does not listen.
     pub fn stop_listening(self) -> Deferred<()> {
         let Some(port) = self.port() else { return Deferred::succeed(()) };
         if port.state.get() == State::Stopped {
@@ -171,8 +178,12 @@ impl Port {
         self.token.set(token);
         self.core.install_source(token, self.clone());
         self.state.set(State::Listening);
-        self.with_factory(|factory| factory.start_factory()).inspect_err(|_| self.finish())?;
-        Ok(())
+        let started = self.with_factory(|factory| factory.start_factory());
+        self.started.set(started.is_ok());
+        if started.is_err() {
+            self.finish();
+        }
+        started.map(drop)
     }
     fn bind(&self, at: ListenAt) -> io::Result<Listener> {
         match at.place {
@@ -199,6 +210,7 @@ impl Port {
 
     /// Closes the socket, tells the factory, then whoever waits.
     fn finish(&self) {
+        let mut outcome = Ok(());
         let listener = self.listener.take();
         if let Some(mut listener) = listener {
             if self.adopted {
@@ -207,15 +219,22 @@ impl Port {
             let ourselves = self.core.remove_source(self.token.get());
             drop(listener);
             self.state.set(State::Stopped);
-            let stopped = self.with_factory(|factory| factory.stop_factory());
-            if let Err(failure) = &stopped {
-                failure::report("a factory's stop_factory", failure);
+            if self.started.replace(false) {
+                outcome = self.with_factory(|factory| factory.stop_factory()).map(drop);
             }
             drop(ourselves);
         }
         let waiting = std::mem::take(&mut *self.stopped.borrow_mut());
+        if let Err(failure) = &outcome
+            && waiting.is_empty()
+        {
+            failure::report(format_args!("stop_factory of the port at {}", self.address.borrow()), failure);
+        }
         for promise in waiting {
-            promise.callback(());
+            match &outcome {
+                Ok(()) => promise.callback(()),
+                Err(failure) => promise.errback(failure.clone()),
+            }
         }
     }
 
@@ -314,5 +333,16 @@ impl Source for Port {
     }
     fn shut(&self, _core: &Rc<Core>) {
         self.finish();
+    }
+    fn drain(&self) {
+        // The socket is closed by the reactor's end at the latest.
+        if self.state.replace(State::Stopping) == State::Listening {
+            let name = self.name.get();
+            self.core.call_soon(Box::new(move || {
+                if let Some(port) = name.and_then(ListeningPort::port) {
+                    port.finish();
+                }
+            }));
+        }
     }
 }

@@ -9,12 +9,12 @@ use super::{Address, Protocol, Transport, TransportRef, wire};
 use crate::clock::Clock;
 use crate::deferred::{Deferred, Promise};
 use crate::error::ConnectionClosed;
-use crate::failure;
+use crate::failure::{self, Failure};
 use crate::reactor::driver::{Readiness, Socket};
 use crate::reactor::{Core, Reactor, Source};
 use bytes::Bytes;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::rc::Rc;
 
@@ -50,6 +50,7 @@ const LOST: u16 = 1 << 11;
 const PRODUCER: u16 = 1 << 12;
 const PRODUCER_PAUSED: u16 = 1 << 13;
 const FAULTY: u16 = 1 << 14;
+const FAILING: u16 = 1 << 15;
 
 pub(crate) struct Stream {
     core: Rc<Core>,
@@ -59,7 +60,7 @@ pub(crate) struct Stream {
     out: RefCell<Outbox>,
     flags: Cell<Flags>,
     producer: RefCell<Option<Registered>>,
-    /// A write failed: the connection ends with this at the next flush.
+    /// A write or the protocol failed: the connection ends with this at the next flush.
     fault: RefCell<Option<ConnectionClosed>>,
     peer: Address,
     host: OnceCell<Address>,
@@ -111,6 +112,14 @@ impl Stream {
         }
     }
 
+    /// The event that announced the connection announced input too, and there will be no other: read in the next turn.
+    pub(super) fn announced(&self, readiness: Readiness) {
+        self.note(readiness);
+        if self.has(READABLE) {
+            self.read_again();
+        }
+    }
+
     #[inline]
     fn has(&self, bits: u16) -> bool {
         self.flags.get().0 & bits != 0
@@ -124,6 +133,15 @@ impl Stream {
         self.flags.set(Flags(self.flags.get().0 & !bits));
     }
 
+    #[inline]
+    fn note(&self, readiness: Readiness) {
+        if readiness.is_readable() {
+            self.set(READABLE);
+        }
+        if readiness.contains(Readiness::READ_CLOSED | Readiness::ERROR) {
+            self.set(READ_CLOSED);
+        }
+    }
     #[inline]
     fn flush_soon(&self) {
         if !self.has(FLUSH_QUEUED | LOST) {
@@ -150,7 +168,7 @@ impl Stream {
     /// The connection ends with this, once no user code is on the stack.
     fn fail(&self, error: &io::Error) {
         self.set(FAULTY);
-        *self.fault.borrow_mut() = Some(ConnectionClosed::from_io(error));
+        self.fault.borrow_mut().get_or_insert_with(|| ConnectionClosed::from_io(error));
         self.flush_soon();
     }
 
@@ -264,7 +282,9 @@ impl Stream {
             self.core.guard("a flush's Deferred", || waiters.into_iter().for_each(|waiter| waiter.callback(())));
             return self.flush_soon();
         }
-        if self.has(PRODUCER) {
+        if self.has(FAILING) {
+            self.end(ConnectionClosed::Done);
+        } else if self.has(PRODUCER) {
             let is_pull = matches!(&*self.producer.borrow(), Some(Registered::Pull(_)));
             if is_pull {
                 let name = self.name.get();
@@ -308,6 +328,10 @@ impl Stream {
             return;
         }
         self.set(LOST);
+        let reset = matches!(reason, ConnectionClosed::Aborted);
+        // The protocol's own error is the reason, however the end was reached.
+        let fault = if self.has(FAILING) { self.fault.take() } else { None };
+        let reason = fault.unwrap_or(reason);
         if let Some(producer) = self.producer.take()
             && let Err(failure) = producer.stop()
         {
@@ -317,7 +341,7 @@ impl Stream {
         let socket = self.socket.take();
         if let Some(socket) = socket {
             match reason {
-                ConnectionClosed::Aborted => socket.reset_on_close(),
+                _ if reset => socket.reset_on_close(),
                 ConnectionClosed::Lost(_) => {}
                 _ => self.drain(&socket),
             }
@@ -376,17 +400,13 @@ impl Source for Stream {
         if self.has(LOST) {
             return;
         }
-        if readiness.is_readable() {
-            self.set(READABLE);
-        }
-        if readiness.contains(Readiness::READ_CLOSED | Readiness::ERROR) {
-            self.set(READ_CLOSED);
-        }
+        self.note(readiness);
         if readiness.is_writable() && self.has(BLOCKED) {
             self.clear(BLOCKED);
             self.flush_soon();
         }
-        if self.has(READABLE) {
+        // Whoever was read to its budget and waits for its next turn has it once, also when there is news.
+        if self.has(READABLE) && !self.has(AGAIN_QUEUED) {
             self.read(core);
         }
     }
@@ -422,6 +442,12 @@ impl Source for Stream {
 
     fn shut(&self, _core: &Rc<Core>) {
         self.end(ConnectionClosed::Lost(None));
+    }
+    fn drain(&self) {
+        self.lose_connection();
+    }
+    fn drains(&self) -> bool {
+        true
     }
 }
 
@@ -460,6 +486,24 @@ impl Transport for Stream {
             self.wrote(unsent);
         }
     }
+    fn write_vectored(&self, parts: &[IoSlice<'_>]) {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len == 0 || self.cannot_write() {
+            return;
+        }
+        if len >= AT_ONCE {
+            parts.iter().for_each(|part| self.write(part));
+            return;
+        }
+        let mut out = self.out.borrow_mut();
+        if out.wants_memory() {
+            out.lend(self.core.take_spare());
+        }
+        parts.iter().for_each(|part| out.push(part));
+        let unsent = out.len();
+        drop(out);
+        self.wrote(unsent);
+    }
     fn write_bytes(&self, data: Bytes) {
         if data.is_empty() || self.cannot_write() {
             return;
@@ -485,6 +529,13 @@ impl Transport for Stream {
     fn abort_connection(&self) {
         if !self.has(ABORTING | LOST) {
             self.set(ABORTING);
+            self.flush_soon();
+        }
+    }
+    fn fail_connection(&self, failure: Failure) {
+        if !self.has(FAILING | FAULTY | LOST) {
+            self.set(DISCONNECTING | FAILING);
+            *self.fault.borrow_mut() = Some(ConnectionClosed::Failed(failure));
             self.flush_soon();
         }
     }

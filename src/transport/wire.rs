@@ -23,7 +23,20 @@ struct Entry {
     protocol: Option<Box<dyn Protocol>>,
     running: bool,
     lost: bool,
+    /// So many protocols are about to take over, one after the other.
+    switching: u32,
+    paused: bool,
     extra: Option<Box<Extra>>,
+}
+
+/// Whether a protocol that has found several messages in its bytes may go on to the next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Flow {
+    Go,
+    /// Not now: `TransportRef::when_resumed` tells when.
+    Paused,
+    /// Never again: the connection is being closed, is gone, or has got another protocol.
+    Over,
 }
 
 /// What most wires never have.
@@ -32,6 +45,8 @@ struct Extra {
     timers: Vec<DelayedCall>,
     /// What happened while the protocol ran.
     backlog: VecDeque<Event>,
+    /// What is to go on when the wire is resumed.
+    held: Vec<Event>,
 }
 
 /// Something to tell a protocol.
@@ -81,6 +96,8 @@ pub(super) fn open(transport: Rc<dyn Transport>, protocol: Box<dyn Protocol>) ->
         protocol: Some(protocol),
         running: false,
         lost: false,
+        switching: 0,
+        paused: false,
         extra: None,
     };
     WIRES.with(|table| {
@@ -105,11 +122,18 @@ pub(super) fn open(transport: Rc<dyn Transport>, protocol: Box<dyn Protocol>) ->
 /// # Errors
 /// The panic of the protocol, already logged: the wire's owner closes the connection with it.
 pub(super) fn data_received(wire: TransportRef, data: &[u8]) -> Result<()> {
-    if is_running(wire) {
-        queue(wire, Event::Data(data.to_vec()));
-        return Ok(());
+    match with(wire, |entry| (entry.running, entry.paused)) {
+        Some((false, false)) => tell(wire, |protocol| protocol.data_received(wire, data)),
+        Some((true, _)) => {
+            queue(wire, Event::Data(data.to_vec()));
+            Ok(())
+        }
+        Some((false, true)) => {
+            hold(wire, Event::Data(data.to_vec()));
+            Ok(())
+        }
+        None => Ok(()),
     }
-    tell(wire, |protocol| protocol.data_received(wire, data))
 }
 
 /// Tells the protocol something else; later, when it is running.
@@ -130,6 +154,8 @@ pub(super) fn connection_lost(wire: TransportRef, reason: &ConnectionClosed) {
         queue(wire, Event::Lost(reason.clone()));
         return;
     }
+    // What came first is told first; an error in it is logged, and the end comes anyway.
+    let _ = drain(wire);
     if with(wire, |entry| std::mem::replace(&mut entry.lost, true)) != Some(false) {
         return;
     }
@@ -155,10 +181,88 @@ pub(super) fn connection_lost(wire: TransportRef, reason: &ConnectionClosed) {
 
 /// Puts another protocol in the place of the present one, when the present callback is over, or in a later turn.
 pub(super) fn switch(wire: TransportRef, protocol: Box<dyn Protocol>, unread: Vec<u8>) {
-    if queue(wire, Event::Switch(protocol, unread)) == Some(false)
+    let running = queue(wire, Event::Switch(protocol, unread));
+    with(wire, |entry| entry.switching += 1);
+    wake_unless(running, wire);
+}
+
+/// Runs `event` as one of the protocol's own: after the present callback, or in a later turn.
+pub(super) fn soon(wire: TransportRef, event: Box<dyn FnOnce()>) {
+    let running = queue(wire, Event::Told(Box::new(move |_| event())));
+    wake_unless(running, wire);
+}
+
+/// Sees to it that a backlog nobody is about to work off is worked off.
+fn wake_unless(running: Option<bool>, wire: TransportRef) {
+    if running == Some(false)
         && let Some(transport) = transport(wire)
     {
-        transport.clock().schedule(Duration::ZERO, Box::new(move || drop(tell(wire, |_| {}))));
+        let work_off = move || {
+            if let Err(failure) = tell(wire, |_| {}) {
+                fail(wire, failure);
+            }
+        };
+        transport.clock().schedule(Duration::ZERO, Box::new(work_off));
+    }
+}
+
+/// Closes the connection of a protocol that panicked where its owner cannot be told.
+fn fail(wire: TransportRef, failure: failure::Failure) {
+    if let Some(transport) = transport(wire) {
+        transport.fail_connection(failure);
+    }
+}
+
+pub(super) fn pause(wire: TransportRef) -> Option<Rc<dyn Transport>> {
+    with(wire, |entry| {
+        entry.paused = true;
+        entry.transport.clone()
+    })
+    .flatten()
+}
+pub(super) fn resume(wire: TransportRef) -> Option<Rc<dyn Transport>> {
+    with(wire, |entry| {
+        entry.paused = false;
+        entry.transport.clone()
+    })
+    .flatten()
+}
+/// Lets those go on who stopped at the pause.
+pub(super) fn resumed(wire: TransportRef) {
+    let held = with(wire, |entry| entry.extra.as_mut().map(|extra| std::mem::take(&mut extra.held))).flatten();
+    let mut running = None;
+    for event in held.into_iter().flatten() {
+        running = queue(wire, event);
+    }
+    wake_unless(running, wire);
+}
+/// Runs `event` once the wire is resumed. Forgotten when the connection is lost.
+pub(super) fn when_resumed(wire: TransportRef, event: Box<dyn FnOnce()>) {
+    hold(wire, Event::Told(Box::new(move |_| event())));
+}
+fn hold(wire: TransportRef, event: Event) {
+    let mut event = Some(event);
+    with(wire, |entry| {
+        if !entry.lost {
+            entry.extra.get_or_insert_default().held.extend(event.take());
+        }
+    });
+    drop(event);
+}
+pub(super) fn is_paused(wire: TransportRef) -> bool {
+    with(wire, |entry| entry.paused).unwrap_or(false)
+}
+pub(super) fn flow(wire: TransportRef) -> Flow {
+    let state = with(wire, |entry| (!entry.lost && entry.switching == 0).then(|| (entry.paused, entry.transport.clone())));
+    match state.flatten() {
+        Some((paused, Some(transport))) if !transport.is_disconnecting() => {
+            if paused {
+                Flow::Paused
+            } else {
+                Flow::Go
+            }
+        }
+        _ => Flow::Over,
     }
 }
 
@@ -175,7 +279,7 @@ pub(super) fn remember_timer(wire: TransportRef, timer: DelayedCall) {
     }
 }
 
-fn is_running(wire: TransportRef) -> bool {
+pub(super) fn is_running(wire: TransportRef) -> bool {
     with(wire, |entry| entry.running).unwrap_or(false)
 }
 
@@ -211,32 +315,55 @@ fn tell(wire: TransportRef, event: impl FnOnce(&mut dyn Protocol)) -> Result<()>
 
 fn drain(wire: TransportRef) -> Result<()> {
     let mut outcome = Ok(());
-    while let Some(event) =
-        with(wire, |entry| entry.extra.as_mut().and_then(|extra| extra.backlog.pop_front())).flatten()
-    {
+    // Whoever runs the protocol works the backlog off afterwards.
+    let next = |entry: &mut Entry| match &mut entry.extra {
+        Some(extra) if !entry.running => extra.backlog.pop_front(),
+        _ => None,
+    };
+    while let Some(event) = with(wire, next).flatten() {
         let next = match event {
-            Event::Data(data) => run(wire, |protocol| protocol.data_received(wire, &data)),
+            Event::Data(data) => deliver(wire, data),
             Event::Told(event) => run(wire, event),
             Event::Lost(reason) => {
                 connection_lost(wire, &reason);
                 Ok(())
             }
             Event::Switch(protocol, unread) => {
-                let old = with(wire, |entry| entry.protocol.replace(protocol)).flatten();
+                let old = with(wire, |entry| {
+                    entry.switching -= 1;
+                    entry.protocol.replace(protocol)
+                });
                 if let Err(failure) = failure::catch(move || drop(old)) {
                     failure::report("the destructor of a protocol", &failure);
                 }
-                run(wire, |protocol| {
-                    protocol.connection_made(wire);
-                    if !unread.is_empty() {
-                        protocol.data_received(wire, &unread);
-                    }
-                })
+                let made = run(wire, |protocol| protocol.connection_made(wire));
+                if unread.is_empty() || made.is_err() { made } else { deliver(wire, unread) }
             }
         };
         outcome = outcome.and(next);
     }
     outcome
+}
+
+/// Hands over bytes that had to wait: now, after the pause, or to the next protocol, whatever its predecessor has done.
+fn deliver(wire: TransportRef, data: Vec<u8>) -> Result<()> {
+    match flow(wire) {
+        Flow::Go => return run(wire, |protocol| protocol.data_received(wire, &data)),
+        Flow::Paused => hold(wire, Event::Data(data)),
+        Flow::Over => {
+            // Ahead of what the one between, which gets none, has left unread.
+            with(wire, |entry| {
+                let mut backlog = entry.extra.iter_mut().flat_map(|extra| &mut extra.backlog);
+                if let Some(unread) = backlog.find_map(|event| match event {
+                    Event::Switch(_, unread) => Some(unread),
+                    _ => None,
+                }) {
+                    unread.splice(0..0, data);
+                }
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Calls the protocol, taken out of the table meanwhile, and contains its panic.
@@ -288,9 +415,13 @@ impl Wire {
     }
     /// Bytes have arrived. While the protocol runs they wait until it returned. A panic of the protocol ends the wire.
     pub fn deliver(&self, data: &[u8]) {
-        if let Err(failure) = data_received(self.name, data) {
-            connection_lost(self.name, &ConnectionClosed::Failed(failure));
-        }
+        let _ = self.try_deliver(data);
+    }
+    /// As `deliver`; gives the panic, which has ended the wire, to whom it concerns.
+    pub(crate) fn try_deliver(&self, data: &[u8]) -> Result<()> {
+        data_received(self.name, data).inspect_err(|failure| {
+            connection_lost(self.name, &ConnectionClosed::Failed(failure.clone()));
+        })
     }
     /// The peer will send no more.
     pub fn deliver_read_lost(&self) {

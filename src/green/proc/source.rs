@@ -27,7 +27,7 @@ use std::time::Duration;
 /// source.send(42);
 /// assert!(!queue.ready());
 /// assert_eq!(queue.wait()?, 42);
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 pub struct Source<T: 'static>(Rc<Inner<T>>);
 

@@ -43,6 +43,9 @@ pub(crate) fn prepare() -> Result<Wait> {
     }
     let Some(hub) = Hub::current() else { return Err(ReactorError::Stopped.into()) };
     let Some(task) = hub.running() else { cannot_block(site) };
+    if crate::shared::is_inside_call() {
+        cannot_wait_inside(site);
+    }
     if task.interrupted.get()
         && let Some(token) = task.interruption()
     {
@@ -69,6 +72,14 @@ fn cannot_block(site: &'static Location<'static>) -> ! {
     panic!(
         "a blocking call in the main loop, at {site}: a callback must return at once. Run this in a green thread, by \
          defer_to_green_thread() or spawn(), or use what does not wait (poll, try_*, a Deferred's add_callback)"
+    );
+}
+
+#[cold]
+fn cannot_wait_inside(site: &'static Location<'static>) -> ! {
+    panic!(
+        "a blocking call inside a call on a Shared object, at {site}: the object is borrowed, and whoever wants it meanwhile \
+         would wait for ever. Return a Deferred, or wait outside the call"
     );
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 ///
 /// let worker = Builder::default().name("worker").stack_size(64 * 1024).spawn(|| Ok(1));
 /// assert_eq!(worker.wait()?, 1);
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Builder {

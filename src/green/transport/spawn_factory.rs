@@ -103,7 +103,7 @@ impl<D> fmt::Debug for SimpleSpawnFactory<D> {
 /// });
 /// reactor.listen_tcp("127.0.0.1:0", factory)?;
 /// # reactor.close();
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 pub struct SpawnFactory<D: 'static = Raw>(Rc<Inner<D>>);
 
