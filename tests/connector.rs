@@ -305,7 +305,9 @@ fn a_connector_knows_what_it_can_do_in_each_state() {
     run(|reactor| {
         let (connected, lost) = (name.clone(), log.clone());
         let factory = Recorder::new(reactor, &log)
-            .started(|connector| assert_eq!(connector.connect().unwrap_err().check(), Some(&PortError::AlreadyConnecting)))
+            .started(|connector| {
+                assert_eq!(connector.connect().unwrap_err().check(), Some(&PortError::AlreadyConnecting))
+            })
             .build(move || {
                 let connected = connected.clone();
                 Some(Box::new(Probe::new().on_made(move |_| {
@@ -608,8 +610,10 @@ fn waits_grow_up_to_the_longest() {
     let times = Rc::new(std::cell::RefCell::new(Vec::new()));
     run(|reactor| {
         let seen = times.clone();
-        let backoff =
-            Backoff::default().initial_delay(Duration::from_millis(2)).max_delay(Duration::from_millis(40)).max_retries(5);
+        let backoff = Backoff::default()
+            .initial_delay(Duration::from_millis(2))
+            .max_delay(Duration::from_millis(40))
+            .max_retries(5);
         struct Timed(Rc<std::cell::RefCell<Vec<Instant>>>, Reactor);
         impl Factory for Timed {
             fn build_protocol(&mut self, _: &Address) -> Option<Box<dyn Protocol>> {

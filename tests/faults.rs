@@ -151,7 +151,11 @@ fn a_panic_in_any_callback_is_logged_and_ends_that_connection() {
         let reactor = Reactor::new().unwrap();
         let first = Cell::new(true);
         let at = serve(reactor, move || -> Box<dyn Protocol> {
-            if first.replace(false) { Box::new(make()) } else { Box::new(LineReceiver::new(EchoLines(Slot::default()))) }
+            if first.replace(false) {
+                Box::new(make())
+            } else {
+                Box::new(LineReceiver::new(EchoLines(Slot::default())))
+            }
         });
         let mut bad = dial(at);
         bad.write_all(b"x").unwrap();

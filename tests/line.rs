@@ -205,10 +205,8 @@ fn thousands_of_mode_flips_in_one_chunk_need_no_stack() {
     let flips_in_thread = small.spawn(|| {
         let reactor = Reactor::new().unwrap();
         let flips = Rc::new(RefCell::new(0));
-        let far = Far::connect(
-            reactor,
-            LineReceiver::with(Lines::new().delimiter(b"\n"), Flip { flips: flips.clone() }),
-        );
+        let far =
+            Far::connect(reactor, LineReceiver::with(Lines::new().delimiter(b"\n"), Flip { flips: flips.clone() }));
         far.deliver("\nx".repeat(5000));
         let n = *flips.borrow();
         n

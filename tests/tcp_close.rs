@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use twistlet::error::LineTooLong;
 use twistlet::{
-    Address, ClientFactory, ConnectError, ConnectionClosed, Connector, Factory, Failure, Protocol, Reactor, TransportRef,
+    Address, ClientFactory, ConnectError, ConnectionClosed, Connector, Factory, Failure, Protocol, Reactor,
+    TransportRef,
 };
 
 fn read_all(mut stream: std::net::TcpStream) -> Vec<u8> {

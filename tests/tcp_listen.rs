@@ -286,7 +286,9 @@ fn one_of_three_whose_connection_made_panics_is_closed_and_the_others_are_served
         .listen_tcp("127.0.0.1:0", move || {
             count.set(count.get() + 1);
             let n = count.get();
-            Probe::new().on_made(move |_| assert_ne!(n, 2, "the second")).on_data(|transport, data| transport.write(data))
+            Probe::new()
+                .on_made(move |_| assert_ne!(n, 2, "the second"))
+                .on_data(|transport, data| transport.write(data))
         })
         .unwrap();
     let mut clients = [dial(address(port)), dial(address(port)), dial(address(port))];

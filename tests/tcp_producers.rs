@@ -180,7 +180,9 @@ fn a_second_producer_is_refused_with_a_panic_and_the_first_goes_on() {
         let at = serve(reactor, once(probe.until_lost(reactor, &reason)));
         peer(at, |mut stream| stream.read_to_end(&mut Vec::new()).unwrap());
     });
-    assert!(matches!(reason.get(), ConnectionClosed::Failed(failure) if failure.to_string().contains("unregister_producer")));
+    assert!(
+        matches!(reason.get(), ConnectionClosed::Failed(failure) if failure.to_string().contains("unregister_producer"))
+    );
     assert_eq!(log.take(), ["stop"], "the first one, at the end");
     assert!(logged().iter().any(|line| line.contains("a producer is registered")));
 }

@@ -60,15 +60,14 @@ fn two_megabytes_go_both_ways_between_protocols() {
     run(|reactor| {
         reactor.listen_unix(&at, || Echo).unwrap();
         let sum = total.clone();
-        let client = Probe::new().on_made(|transport| transport.write(vec![7; 2 << 20])).on_data(
-            move |transport, data| {
+        let client =
+            Probe::new().on_made(|transport| transport.write(vec![7; 2 << 20])).on_data(move |transport, data| {
                 assert!(data.iter().all(|byte| *byte == 7));
                 sum.set(sum.get() + data.len());
                 if sum.get() == 2 << 20 {
                     transport.lose_connection();
                 }
-            },
-        );
+            });
         let _ = reactor.connect_protocol_unix(&at, client.until_lost(reactor, &reason));
     });
     assert_eq!(total.get(), 2 << 20);
@@ -181,7 +180,9 @@ fn half_close_and_abort_work_as_on_tcp() {
             })
             .on_lost(move |_, reason| lost.add(reason)),
     );
-    reactor.listen_unix(&at, move || probe.take().unwrap_or_else(|| Probe::new().on_made(TransportRef::abort_connection))).unwrap();
+    reactor
+        .listen_unix(&at, move || probe.take().unwrap_or_else(|| Probe::new().on_made(TransportRef::abort_connection)))
+        .unwrap();
     let mut client = UnixStream::connect(&at).unwrap();
     client.shutdown(std::net::Shutdown::Write).unwrap();
     pump(reactor);
@@ -194,10 +195,8 @@ fn half_close_and_abort_work_as_on_tcp() {
     assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
     let reason = Slot::default();
     let _ = reactor.connect_protocol_unix(&at, Echo).add_callback(|transport| transport.abort_connection());
-    let deferred = reactor.connect_protocol_unix(
-        &at,
-        Probe::new().on_made(TransportRef::abort_connection).until_lost(reactor, &reason),
-    );
+    let deferred = reactor
+        .connect_protocol_unix(&at, Probe::new().on_made(TransportRef::abort_connection).until_lost(reactor, &reason));
     finish(reactor);
     assert_eq!(reason.get(), ConnectionClosed::Aborted);
     drop(deferred);

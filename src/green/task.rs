@@ -362,6 +362,13 @@ impl Task {
 
 /// The loop resumes it.
 impl Runnable for Task {
+    #[inline]
+    fn prefetch(&self) {
+        if let Some(greenlet) = self.greenlet.take() {
+            greenlet.prefetch();
+            self.greenlet.set(Some(greenlet));
+        }
+    }
     fn run(self: Rc<Self>) {
         match self.state.get() {
             State::Unstarted if self.killed.get() => return self.never_ran(),

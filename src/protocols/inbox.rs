@@ -24,11 +24,7 @@ struct Contents<M> {
 
 impl<M> Inbox<M> {
     fn new() -> Self {
-        Inbox(Rc::new(Contents {
-            messages: RefCell::default(),
-            ready: RefCell::default(),
-            decoding: Cell::new(false),
-        }))
+        Inbox(Rc::new(Contents { messages: RefCell::default(), ready: RefCell::default(), decoding: Cell::new(false) }))
     }
     /// A message, for whoever asks next.
     pub fn put(&self, message: M) {

@@ -7,6 +7,7 @@
 use super::driver::{Driver, Event, Readiness, os};
 use super::future::Tasks;
 use super::pool::Pool;
+use super::ready::Job;
 use super::remote::{Awaited, Inbox};
 use super::shutdown::Draining;
 use super::signals::Listening;
@@ -29,17 +30,7 @@ const FLUSH_ROUNDS: usize = 4;
 const SPARE_BUFFERS: usize = 1024;
 const SPARE_CAPACITY: usize = 16 * 1024;
 
-/// Work that is queued without an allocation: a green thread that is to go on, a future's task.
-pub(crate) trait Runnable {
-    fn run(self: Rc<Self>);
-}
-
 pub(super) type Hook = Rc<dyn Fn()>;
-
-pub(super) enum Job {
-    Call(Box<dyn FnOnce()>),
-    Run(Rc<dyn Runnable>),
-}
 
 /// Where a reactor is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +62,7 @@ pub(crate) struct Core {
     pub(super) timers: Rc<Store>,
     /// The clock as it was read last; `stale` says that user code has run since, so whoever asks reads it anew.
     clock: Cell<Instant>,
-    stale: Cell<bool>,
+    pub(super) stale: Cell<bool>,
     /// What timers are due by: the clock when the last poll returned.
     turn_clock: Cell<Instant>,
     inbox: Arc<Inbox>,
@@ -231,28 +222,6 @@ impl Core {
         }
     }
 
-    fn run_ready(&self) {
-        let mut left = self.ready.borrow().len();
-        while left > 0 {
-            // One guard for the whole run of the queue: a panic costs a new one, an ordinary job none.
-            let run = failure::catch(|| {
-                while left > 0 {
-                    left -= 1;
-                    let job = self.ready.borrow_mut().pop_front();
-                    self.stale.set(true);
-                    match job {
-                        Some(Job::Run(work)) => work.run(),
-                        Some(Job::Call(call)) => call(),
-                        None => left = 0,
-                    }
-                }
-            });
-            if let Err(failure) = run {
-                failure::report("a queued call", &failure);
-            }
-        }
-    }
-
     /// Runs a callback that nobody waits for.
     pub(crate) fn guard(&self, what: &'static str, call: impl FnOnce()) {
         self.stale.set(true);
@@ -379,20 +348,6 @@ impl Core {
         }
         self.timers.insert(self.now().checked_add(delay), call)
     }
-    /// Queues a call for the next turn.
-    pub(crate) fn call_soon(&self, call: Box<dyn FnOnce()>) {
-        if self.state.get() != State::Closed {
-            self.ready.borrow_mut().push_back(Job::Call(call));
-        }
-    }
-    /// Queues work for the next turn, without an allocation.
-    #[inline]
-    pub(crate) fn run_soon(&self, work: Rc<dyn Runnable>) {
-        if self.state.get() != State::Closed {
-            self.ready.borrow_mut().push_back(Job::Run(work));
-        }
-    }
-
     // ---- sources ----
 
     pub(crate) fn driver(&self) -> std::cell::Ref<'_, Driver> {

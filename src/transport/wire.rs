@@ -253,7 +253,8 @@ pub(super) fn is_paused(wire: TransportRef) -> bool {
     with(wire, |entry| entry.paused).unwrap_or(false)
 }
 pub(super) fn flow(wire: TransportRef) -> Flow {
-    let state = with(wire, |entry| (!entry.lost && entry.switching == 0).then(|| (entry.paused, entry.transport.clone())));
+    let state =
+        with(wire, |entry| (!entry.lost && entry.switching == 0).then(|| (entry.paused, entry.transport.clone())));
     match state.flatten() {
         Some((paused, Some(transport))) if !transport.is_disconnecting() => {
             if paused {
