@@ -254,6 +254,52 @@ fn destructors_may_write_close_connect_listen_and_panic() {
     }
 }
 
+/// The owner of a buffer that is sent, with a destructor of its own.
+struct Owner {
+    data: Vec<u8>,
+    on_drop: Box<dyn Fn() + Send>,
+}
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+impl Drop for Owner {
+    fn drop(&mut self) {
+        (self.on_drop)();
+    }
+}
+
+#[test]
+fn the_destructor_of_a_buffer_that_was_sent_may_write() {
+    thread_local! {
+        static WIRE: Cell<Option<TransportRef>> = const { Cell::new(None) };
+    }
+    for length in [10, 10_000, 8 << 20] {
+        let mut client = None;
+        run(|reactor| {
+            let probe = Probe::new().on_made(move |transport| {
+                WIRE.set(Some(transport));
+                let on_drop = || {
+                    if let Some(transport) = WIRE.get() {
+                        transport.write(b"and more");
+                        transport.lose_connection();
+                    }
+                };
+                transport.write_bytes(Bytes::from_owner(Owner { data: vec![0; length], on_drop: Box::new(on_drop) }));
+            });
+            let at = serve(reactor, once(probe.until_lost(reactor, &Slot::default())));
+            client = Some(peer(at, |mut stream| {
+                let mut all = Vec::new();
+                stream.read_to_end(&mut all).unwrap();
+                all
+            }));
+        });
+        let all = client.unwrap().join().unwrap();
+        assert_eq!((all.len(), all.ends_with(b"and more")), (length + 8, true));
+    }
+}
+
 #[test]
 fn callbacks_may_close_their_own_and_any_other_connection_in_every_event() {
     let acts: [fn(TransportRef); 4] = [

@@ -33,7 +33,7 @@ pub(crate) struct Hub {
     /// The greenlet of the loop, to which whoever blocks switches.
     main_loop: RefCell<Option<Greenlet>>,
     /// The green thread that runs; `None` in the loop and its callbacks.
-    current: RefCell<Option<Rc<Task>>>,
+    current: Cell<Option<Rc<Task>>>,
     /// MAIN, which blocks like a green thread in implicit mode.
     main: RefCell<Option<Rc<Task>>>,
     /// Every green thread that has not finished.
@@ -120,7 +120,7 @@ impl Hub {
             core: Rc::clone(core),
             mode: Cell::new(Mode::Undecided),
             main_loop: RefCell::default(),
-            current: RefCell::default(),
+            current: Cell::new(None),
             main: RefCell::default(),
             tasks: RefCell::default(),
             next_token: Cell::new(1),
@@ -156,8 +156,26 @@ impl Hub {
         if self.mode.get() == Mode::Undecided && self.core.is_in_loop() {
             return None;
         }
-        let current = self.current.borrow().clone();
-        if current.is_some() { current } else { self.main_task() }
+        let current = self.current.take();
+        match current {
+            Some(task) => {
+                self.current.set(Some(Rc::clone(&task)));
+                Some(task)
+            }
+            None => self.main_task(),
+        }
+    }
+    /// The same, in one look at the thread's hub; `None` also where it takes a longer look.
+    #[inline]
+    pub(super) fn running_at_once() -> Option<Rc<Task>> {
+        let look = |hub: &Installed| {
+            let hub = hub.0.borrow();
+            let hub = hub.as_ref().filter(|hub| matches!(hub.mode.get(), Mode::Joined | Mode::Implicit))?;
+            let task = hub.current.take()?;
+            hub.current.set(Some(Rc::clone(&task)));
+            Some(task)
+        };
+        HUB.try_with(look).ok().flatten()
     }
     /// MAIN, where no loop is below it on its stack.
     #[cold]
@@ -246,7 +264,8 @@ impl Hub {
     /// MAIN closes the reactor whose loop waits on another stack: the loop gets to its end before `close` returns.
     fn close_from_main(self: &Rc<Self>) {
         let main = self.main.borrow().clone();
-        let running = self.current.borrow().clone();
+        let running = self.current.take();
+        self.current.set(running.clone());
         let (Some(main), Some(running)) = (main, running) else { return };
         if self.mode.get() == Mode::Implicit && Rc::ptr_eq(&main, &running) && !std::thread::panicking() {
             main.will_return_here();

@@ -286,7 +286,6 @@ impl Task {
             self.state.set(State::Leaked);
             loop {
                 // Nobody resumes a leaked one.
-                drop(self.hub.leave());
                 self.hub.switch_to_loop()?;
             }
         }
@@ -383,15 +382,17 @@ impl Runnable for Task {
             self.hub.loop_is_here();
             greenlet.set_parent_managed(&Greenlet::current());
         }
-        self.hub.enter(Rc::clone(&self));
+        let hub = Rc::clone(&self.hub);
+        hub.enter(self);
         greenlet.transfer();
-        drop(self.hub.leave());
-        match self.state.get() {
-            State::Finished => self.hub.delist(self.key.replace(usize::MAX)),
+        // One that waits has left by itself, and the hub's list holds it.
+        let Some(task) = hub.leave() else { return };
+        match task.state.get() {
+            State::Finished => hub.delist(task.key.replace(usize::MAX)),
             State::Leaked => {
-                self.hub.delist(self.key.replace(usize::MAX));
+                hub.delist(task.key.replace(usize::MAX));
                 std::mem::forget(greenlet);
-                self.tell_outlet();
+                task.tell_outlet();
             }
             _ => {}
         }

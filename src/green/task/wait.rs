@@ -41,8 +41,10 @@ pub(crate) fn prepare() -> Result<Wait> {
     if !Greenlet::can_switch() {
         return Err(cannot_switch());
     }
-    let Some(hub) = Hub::current() else { return Err(ReactorError::Stopped.into()) };
-    let Some(task) = hub.running() else { cannot_block(site) };
+    let task = match Hub::running_at_once() {
+        Some(task) => task,
+        None => running(site)?,
+    };
     if crate::shared::is_inside_call() {
         cannot_wait_inside(site);
     }
@@ -51,7 +53,7 @@ pub(crate) fn prepare() -> Result<Wait> {
     {
         task.raise(token)?;
     }
-    if hub.is_stopped() {
+    if task.hub.is_stopped() {
         return Err(ReactorError::Stopped.into());
     }
     let id = task.wait.get() + 1;
@@ -62,6 +64,14 @@ pub(crate) fn prepare() -> Result<Wait> {
     Ok(Wait { task, id, site })
 }
 
+#[cold]
+fn running(site: &'static Location<'static>) -> Result<Rc<Task>> {
+    let Some(hub) = Hub::current() else { return Err(ReactorError::Stopped.into()) };
+    match hub.running() {
+        Some(task) => Ok(task),
+        None => cannot_block(site),
+    }
+}
 /// Never switch while unwinding: every other green thread would see a thread that panics. Nor while the thread ends.
 #[cold]
 fn cannot_switch() -> Failure {
