@@ -93,8 +93,15 @@ impl Watch {
         self.set(CLOSED, direction);
         self.wake(direction);
     }
+    #[inline]
     fn wake(&self, direction: Direction) {
         self.set(READY, direction);
+        // Most events say both directions, and most waits are for one.
+        if self.has(WAITING, direction) {
+            self.wake_waiter(direction);
+        }
+    }
+    fn wake_waiter(&self, direction: Direction) {
         let slot = &self.waiters[direction as usize];
         if let Some(waiter) = slot.take() {
             waiter.wake();
