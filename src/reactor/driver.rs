@@ -139,17 +139,17 @@ impl Driver {
             Driver::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
-    /// For sockets that another thread takes over: it must end our watch of them.
-    pub(crate) fn registry(&self) -> io::Result<mio::Registry> {
-        match self {
-            Driver::Os(driver) => driver.registry(),
-            Driver::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
     /// Asks the system anew: what the descriptor is ready for now comes as an event, news or not.
     pub(crate) fn reregister_fd(&self, fd: RawFd, token: usize) -> io::Result<()> {
         match self {
             Driver::Os(driver) => driver.reregister(&mut mio::unix::SourceFd(&fd), token),
+            Driver::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+    /// For sockets that another thread takes over: it must end our watch of them.
+    pub(crate) fn registry(&self) -> io::Result<mio::Registry> {
+        match self {
+            Driver::Os(driver) => driver.registry(),
             Driver::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
