@@ -12,8 +12,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 use support::{PATIENCE, closed_port, dial, serve};
 use twistlet::green::{
-    GreenClientCreator, GreenTransport, Queue, SimpleSpawnFactory, SpawnFactory, UnbufferedTransport, join_reactor, sleep,
-    spawn, wait_all, with_timeout, yield_now,
+    GreenClientCreator, GreenTransport, Queue, SimpleSpawnFactory, SpawnFactory, UnbufferedTransport, join_reactor,
+    sleep, spawn, wait_all, with_timeout, yield_now,
 };
 use twistlet::protocols::{Chunks, LineHandler, LineOnlyReceiver, LineTransport};
 use twistlet::{ConnectError, ConnectionClosed, Failure, Reactor, TimedOut};
