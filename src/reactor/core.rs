@@ -9,6 +9,7 @@ mod turn;
 use super::driver::{Driver, Event, os};
 use super::future::Tasks;
 use super::pool::Pool;
+use super::ready::Job;
 use super::remote::{Awaited, Inbox};
 use super::shutdown::Draining;
 use super::signals::Listening;
@@ -28,19 +29,7 @@ const READ_BUFFER: usize = 256 * 1024;
 const SPARE_BUFFERS: usize = 1024;
 const SPARE_CAPACITY: usize = 16 * 1024;
 
-/// Work that is queued without an allocation: a green thread that is to go on, a future's task.
-pub(crate) trait Runnable {
-    /// It will run soon: what it needs may be fetched from memory.
-    fn prefetch(&self) {}
-    fn run(self: Rc<Self>);
-}
-
 pub(super) type Hook = Rc<dyn Fn()>;
-
-pub(super) enum Job {
-    Call(Box<dyn FnOnce()>),
-    Run(Rc<dyn Runnable>),
-}
 
 /// Where a reactor is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,7 +61,7 @@ pub(crate) struct Core {
     pub(super) timers: Rc<Store>,
     /// The clock as it was read last; `stale` says that user code has run since, so whoever asks reads it anew.
     clock: Cell<Instant>,
-    stale: Cell<bool>,
+    pub(super) stale: Cell<bool>,
     /// What timers are due by: the clock when the last poll returned.
     turn_clock: Cell<Instant>,
     inbox: Arc<Inbox>,
@@ -179,20 +168,6 @@ impl Core {
         }
         self.timers.insert(self.now().checked_add(delay), call)
     }
-    /// Queues a call for the next turn.
-    pub(crate) fn call_soon(&self, call: Box<dyn FnOnce()>) {
-        if self.state.get() != State::Closed {
-            self.ready.borrow_mut().push_back(Job::Call(call));
-        }
-    }
-    /// Queues work for the next turn, without an allocation.
-    #[inline]
-    pub(crate) fn run_soon(&self, work: Rc<dyn Runnable>) {
-        if self.state.get() != State::Closed {
-            self.ready.borrow_mut().push_back(Job::Run(work));
-        }
-    }
-
     // ---- sources ----
 
     pub(crate) fn driver(&self) -> std::cell::Ref<'_, Driver> {

@@ -1,6 +1,6 @@
 //! The loop: its turns (R3 of the design), and what each of them calls. Split from `core`, whose rules hold here too: no cell is
 //! borrowed while user code runs, and no panic of user code leaves `turn`.
-use super::{Core, Job, State};
+use super::{Core, State};
 use crate::error::ReactorError;
 use crate::failure::{self, Failure, Result};
 use crate::reactor::driver::Readiness;
@@ -10,8 +10,6 @@ use std::time::Duration;
 
 /// Output written while output is flushed is flushed too, this often, before the poll.
 const FLUSH_ROUNDS: usize = 4;
-/// How far ahead in the ready queue memory is fetched.
-const PREFETCH: usize = 2;
 
 impl Core {
     /// Runs until stopped; `startup` and `shutdown` triggers included. The reactor goes on existing: its caller ends it.
@@ -82,34 +80,6 @@ impl Core {
         let mark = self.timers.mark();
         while let Some(call) = self.timers.pop_due(self.turn_clock.get(), mark) {
             self.guard("a delayed call", call);
-        }
-    }
-
-    fn run_ready(&self) {
-        let mut left = self.ready.borrow().len();
-        while left > 0 {
-            // One guard for the whole run of the queue: a panic costs a new one, an ordinary job none.
-            let run = failure::catch(|| {
-                while left > 0 {
-                    left -= 1;
-                    let job = {
-                        let mut ready = self.ready.borrow_mut();
-                        if let Some(Job::Run(next)) = ready.get(PREFETCH) {
-                            next.prefetch();
-                        }
-                        ready.pop_front()
-                    };
-                    self.stale.set(true);
-                    match job {
-                        Some(Job::Run(work)) => work.run(),
-                        Some(Job::Call(call)) => call(),
-                        None => left = 0,
-                    }
-                }
-            });
-            if let Err(failure) = run {
-                failure::report("a queued call", &failure);
-            }
         }
     }
 
