@@ -5,9 +5,8 @@ use super::core::{Core, State};
 use crate::failure;
 use std::rc::Rc;
 
-/// Work that wakes work, as green threads wake each other, goes on in the same turn up to this many jobs: a poll costs as much
-/// as twenty of them. Calls do not: what one queues waits for the next turn.
-const JOBS_A_TURN: usize = 64;
+/// How far ahead in the queue memory is fetched.
+const PREFETCH: usize = 1;
 
 /// Work that is queued without an allocation: a green thread that is to go on, a future's task.
 pub(crate) trait Runnable {
@@ -29,7 +28,7 @@ impl Core {
             self.ready.borrow_mut().push_back(Job::Call(call));
         }
     }
-    /// Queues work for the next turn, or for this one, without an allocation.
+    /// Queues work for the next turn, without an allocation.
     #[inline]
     pub(crate) fn run_soon(&self, work: Rc<dyn Runnable>) {
         if self.state.get() != State::Closed {
@@ -39,7 +38,8 @@ impl Core {
 
     pub(super) fn run_ready(&self) {
         let mut left = self.ready.borrow().len();
-        let mut more = JOBS_A_TURN.saturating_sub(left);
+        // What is queued meanwhile waits for the next turn.
+        self.jobs.set(self.jobs.get() + left);
         while left > 0 {
             // One guard for the whole run of the queue: a panic costs a new one, an ordinary job none.
             let run = failure::catch(|| {
@@ -52,10 +52,6 @@ impl Core {
                         Some(Job::Call(call)) => call(),
                         None => left = 0,
                     }
-                    if left == 0 && more > 0 && self.may_go_on() {
-                        more -= 1;
-                        left = 1;
-                    }
                 }
             });
             if let Err(failure) = run {
@@ -67,16 +63,9 @@ impl Core {
     fn next_job(&self) -> Option<Job> {
         let mut ready = self.ready.borrow_mut();
         let job = ready.pop_front();
-        if let Some(Job::Run(later)) = ready.get(1) {
+        if let Some(Job::Run(later)) = ready.get(PREFETCH) {
             later.prefetch();
         }
         job
-    }
-    #[inline]
-    fn may_go_on(&self) -> bool {
-        matches!(self.ready.borrow().front(), Some(Job::Run(_)))
-            && !self.stop_asked.get()
-            && !self.crashed.get()
-            && !self.phase_due.get()
     }
 }
