@@ -205,6 +205,8 @@ impl Hub {
         }
         let main_loop = self.main_loop.borrow().clone();
         match main_loop {
+            // MAIN in a destructor of a thread-local: others may use one that is destroyed.
+            Some(_) if Greenlet::thread_is_over() => Err(ReactorError::Stopped.into()),
             Some(main_loop) => {
                 main_loop.transfer();
                 Ok(())
@@ -291,7 +293,7 @@ impl Hub {
         }
         let main_loop = self.main_loop.borrow().clone();
         // Without a loop nobody has ever run: there are closures to drop, but no stack to unwind.
-        let here = main_loop.as_ref().is_none_or(Greenlet::is_current);
+        let here = main_loop.as_ref().is_none_or(Greenlet::is_current) && !Greenlet::thread_is_over();
         for _ in 0..END_PATIENCE {
             let tasks: Vec<Rc<Task>> = self.tasks.borrow().iter().map(|(_, task)| Rc::clone(task)).collect();
             if tasks.is_empty() {
