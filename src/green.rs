@@ -23,7 +23,7 @@ pub use queue::Queue;
 pub use semaphore::Semaphore;
 pub use sleep::{sleep, with_timeout, yield_now};
 pub use thread::{
-    Builder, GreenThread, call_in_green_thread, defer_to_green_thread, kill, spawn, spawn_after, wait_all,
+    Builder, GreenThread, call_in_green_thread, defer_to_green_thread, kill, spawn, spawn_after, spawn_n, wait_all,
 };
 pub use transport::{
     GreenClientCreator, GreenTransport, LineOnlyReceiverTransport, SimpleSpawnFactory, SpawnFactory,

@@ -407,8 +407,5 @@ fn a_shared_handler_is_told_everything_and_its_owner_may_be_inside() {
     far.wire().deliver_read_lost();
     far.wire().deliver_write_lost();
     far.lose(&ConnectionClosed::Aborted);
-    assert_eq!(
-        log.take(),
-        ["made", "inside", "a", "read lost", "write lost", "lost: connection aborted by this side"]
-    );
+    assert_eq!(log.take(), ["made", "inside", "a", "read lost", "write lost", "lost: connection aborted by this side"]);
 }

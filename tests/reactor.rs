@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use twistlet::error::ReactorError;
 use twistlet::reactor::{Descriptor, Phase, Watch};
-use twistlet::{Clock, ConnectionClosed, Deferred, Failure, Promise, Reactor, Result};
+use twistlet::{Clock, ConnectionClosed, Deferred, Failure, Reactor, Result};
 
 #[path = "support/watch.rs"]
 mod support;
@@ -108,12 +108,14 @@ fn a_stop_before_startup_is_over_completes_startup_first() {
         reactor.stop().unwrap();
         gate
     });
-    let promise = RefCell::new(Some(promise));
+    let promise = Cell::new(Some(promise));
     reactor.call_later(20 * MS, move || {
         // REA-16: the loop has waited properly meanwhile, neither here nor there.
         assert!(!reactor.is_running());
         assert!(reactor.statistics().turns < 10, "{:?}", reactor.statistics());
-        promise.take().map(|promise: Promise<()>| promise.callback(()));
+        if let Some(promise) = promise.take() {
+            promise.callback(());
+        }
     });
     for (phase, name) in PHASES {
         reactor.add_trigger(phase, notes.adds(name));

@@ -2,12 +2,13 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
-use twistlet::error::ReactorError;
 use twistlet::deferred::Canceller;
+use twistlet::error::ReactorError;
 use twistlet::{Cancelled, Deferred, Failure, Reactor, Result};
 
 #[path = "support/watch.rs"]
@@ -22,9 +23,9 @@ fn later<T: Clone + 'static>(reactor: Reactor, value: T) -> Deferred<T> {
     deferred
 }
 /// Gives its waker away and waits until `ready` says so.
-fn parked(give: mpsc::Sender<Waker>, ready: Rc<Cell<bool>>) -> impl Future<Output = ()> {
+fn parked(give: mpsc::Sender<Waker>, ready: Arc<AtomicBool>) -> impl Future<Output = ()> {
     poll_fn(move |context| {
-        if ready.get() {
+        if ready.load(Ordering::Acquire) {
             return Poll::Ready(());
         }
         let _ = give.send(context.waker().clone());
@@ -86,11 +87,17 @@ fn a_failure_goes_through_the_question_mark() {
 fn a_panic_becomes_a_failure_at_once_or_later() {
     let _dog = dog();
     let reactor = Reactor::new().unwrap();
-    let mut at_once = reactor.spawn_local(async { if true { panic!("first step") } });
+    let mut at_once = reactor.spawn_local(async {
+        if true {
+            panic!("first step")
+        }
+    });
     assert!(at_once.result().unwrap().unwrap_err().is_panic());
     let afterwards = reactor.spawn_local(async move {
         later(reactor, ()).await?;
-        if true { panic!("second step") }
+        if true {
+            panic!("second step")
+        }
         Ok(())
     });
     let _ = afterwards.add_errback(move |failure| {
@@ -176,7 +183,7 @@ fn a_waker_may_be_used_on_any_thread_often_and_after_the_end() {
     let _dog = dog();
     let reactor = Reactor::new().unwrap();
     let (give, wakers) = mpsc::channel();
-    let ready = Rc::new(Cell::new(false));
+    let ready = Arc::new(AtomicBool::new(false));
     let set = ready.clone();
     let polls = Rc::new(Cell::new(0));
     let polled = polls.clone();
@@ -202,8 +209,10 @@ fn a_waker_may_be_used_on_any_thread_often_and_after_the_end() {
             })
             .unwrap();
         let waker: Waker = wakers.recv().unwrap();
+        // The loop has a turn to itself, in which nothing is polled, and goes to sleep.
         remote.blocking_call(|_| ()).unwrap();
-        waker
+        set.store(true, Ordering::Release);
+        waker.wake();
     });
     let done = Rc::new(Cell::new(false));
     let is_done = done.clone();
@@ -211,15 +220,8 @@ fn a_waker_may_be_used_on_any_thread_often_and_after_the_end() {
         is_done.set(true);
         reactor.stop()
     });
-    let polls_seen = polls.clone();
-    reactor.call_later(10 * MS, move || {
-        assert_eq!(polls_seen.get(), 2);
-        set.set(true);
-        // From another thread, with the loop asleep.
-        let waker = waking.join().unwrap();
-        thread::spawn(move || waker.wake());
-    });
     reactor.run().unwrap();
+    waking.join().unwrap();
     assert!(done.get());
     assert_eq!(polls.get(), 3);
     waker.wake_by_ref();
@@ -254,7 +256,7 @@ fn the_end_of_the_reactor_drops_futures_and_tells_who_waits() {
     let (give, wakers) = mpsc::channel();
     let task = reactor.spawn_local(async move {
         let _guard = guard;
-        parked(give, Rc::default()).await;
+        parked(give, Arc::default()).await;
     });
     let told = notes.clone();
     let _ = task.add_both(move |outcome: Result| {

@@ -55,7 +55,7 @@ fn live(round: usize) {
     let count = Rc::new(Cell::new(0));
     let (served, own) = (count.clone(), count.clone());
     let port = reactor.listen_tcp("127.0.0.1:0", move || Echo(reactor, served.clone())).unwrap();
-    if round % 50 == 0 {
+    if round.is_multiple_of(50) {
         let address = port.address().socket().unwrap();
         reactor.connect_tcp(address, move || Echo(reactor, own.clone()));
     }
@@ -79,7 +79,7 @@ fn live(round: usize) {
     let _ = remote.call_from_thread(|_| ());
     let (answer, mine) = Deferred::<u32>::from_thread();
     drop(mine.add_errback(|_| Ok(0)));
-    if round % 100 == 0 {
+    if round.is_multiple_of(100) {
         drop(reactor.defer_to_thread(move || answer.callback(1)));
     }
     match round % 3 {

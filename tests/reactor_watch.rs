@@ -88,13 +88,15 @@ fn what_is_left_unread_comes_again_when_the_handler_asks() {
                 Ok(1) => {
                     saw.add(byte[0] as char);
                     watch.again().unwrap();
+                    if byte[0] == b'd' {
+                        reactor.call_later(5 * MS, move || reactor.stop());
+                    }
                 }
                 _ => panic!("called for nothing"),
             }
         }),
     );
     let watch = watch.unwrap();
-    reactor.call_later(20 * MS, move || reactor.stop());
     reactor.run().unwrap();
     assert_eq!(notes.all(), "a b c d");
     assert_eq!(logged(), [""; 0]);
@@ -105,7 +107,7 @@ fn what_is_left_unread_comes_again_when_the_handler_asks() {
 fn it_is_told_of_room_to_write_at_first_and_after_a_jam() {
     let _dog = dog();
     let reactor = Reactor::new().unwrap();
-    let (ours, mut theirs) = pair();
+    let (ours, theirs) = pair();
     let jams = Rc::new(Cell::new(0));
     let (stream, jammed) = (ours.clone(), jams.clone());
     let watch = reactor.watch(

@@ -56,7 +56,15 @@ fn a_write_after_lose_connection_is_sent_before_the_close() {
 }
 
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|n| (n % 251) as u8).collect()
+    let block: Vec<u8> = (0..251).collect();
+    block
+        .iter()
+        .copied()
+        .cycle()
+        .take(length.min(251 * 1000))
+        .collect::<Vec<u8>>()
+        .repeat(length.div_ceil(251 * 1000).max(1))[..length]
+        .to_vec()
 }
 
 #[test]
@@ -193,12 +201,10 @@ fn the_first_data_comes_in_a_later_turn_than_connection_made() {
         let (made, data) = (turns.clone(), turns.clone());
         let at = serve(
             reactor,
-            once(
-                Probe::new().on_made(move |_| made.add(reactor.statistics().turns)).on_data(move |_, _| {
-                    data.add(reactor.statistics().turns);
-                    let _ = reactor.stop();
-                }),
-            ),
+            once(Probe::new().on_made(move |_| made.add(reactor.statistics().turns)).on_data(move |_, _| {
+                data.add(reactor.statistics().turns);
+                let _ = reactor.stop();
+            })),
         );
         let mut client = dial(at);
         client.write_all(b"early").unwrap();

@@ -340,7 +340,7 @@ fn a_larger_pool_starts_what_waits_and_a_smaller_one_still_works() {
     let jobs: Vec<Deferred<()>> = (0..5)
         .map(|_| {
             let together = together.clone();
-            reactor.defer_to_thread(move || drop(together.wait()))
+            reactor.defer_to_thread(move || _ = together.wait())
         })
         .collect();
     reactor.call_later(MS, move || reactor.suggest_thread_pool_size(5));
@@ -383,9 +383,8 @@ fn a_job_that_fails_or_panics_fails_its_own_deferred_only() {
     let notes = Notes::default();
     let (good, bad, worse, last) = (notes.clone(), notes.clone(), notes.clone(), notes.clone());
     let _ = reactor.defer_to_thread(|| Ok(7)).add_callback(move |n| good.add(n));
-    let _ = reactor
-        .defer_to_thread(|| -> Result { Err(Failure::msg("bad")) })
-        .add_errback(move |failure| bad.add(failure));
+    let _ =
+        reactor.defer_to_thread(|| -> Result { Err(Failure::msg("bad")) }).add_errback(move |failure| bad.add(failure));
     let _ = reactor
         .defer_to_thread(|| -> Result { panic!("worse") })
         .add_errback(move |failure| worse.add(failure.is_panic()));
@@ -557,9 +556,11 @@ fn many_jobs_on_many_reactors_end_without_a_deadlock() {
                     for n in 0..20 {
                         let remote = reactor.remote();
                         reactor.call_in_thread(move || {
-                            let _ = remote.blocking_call(move |reactor| {
-                                if n == round % 20 { reactor.stop() } else { Ok(()) }
-                            });
+                            let _ = remote.blocking_call(
+                                move |reactor| {
+                                    if n == round % 20 { reactor.stop() } else { Ok(()) }
+                                },
+                            );
                         });
                     }
                     reactor.run().unwrap();

@@ -3,9 +3,9 @@
 //! Two modes (G2). Joined: the greenlet that calls `reactor.run()` is the main loop. Implicit: the first blocking call on
 //! MAIN starts the loop in a greenlet of its own. Green threads switch with the loop only, and only `task` switches. What must
 //! never happen here: a borrow held across a switch.
-use super::task::{State, Task};
+use super::task::Task;
 use crate::error::{Deadlock, ReactorError};
-use crate::failure::{self, Failure, Result};
+use crate::failure::{self, Result};
 use crate::greenlet::Greenlet;
 use crate::reactor::{Core, Reactor};
 use std::cell::{Cell, RefCell};
@@ -33,7 +33,7 @@ pub(crate) struct Hub {
     /// The greenlet of the loop, to which whoever blocks switches.
     main_loop: RefCell<Option<Greenlet>>,
     /// The green thread that runs; `None` in the loop and its callbacks.
-    current: RefCell<Option<Rc<Task>>>,
+    current: Cell<Option<Rc<Task>>>,
     /// MAIN, which blocks like a green thread in implicit mode.
     main: RefCell<Option<Rc<Task>>>,
     /// Every green thread that has not finished.
@@ -41,8 +41,17 @@ pub(crate) struct Hub {
     next_token: Cell<u64>,
 }
 
+/// Owns the thread's hub; its destructor runs at the thread's end.
+struct Installed(RefCell<Option<Rc<Hub>>>);
+impl Drop for Installed {
+    fn drop(&mut self) {
+        if let Some(hub) = self.0.take() {
+            hub.abandon();
+        }
+    }
+}
 thread_local! {
-    static HUB: RefCell<Option<Rc<Hub>>> = const { RefCell::new(None) };
+    static HUB: Installed = const { Installed(RefCell::new(None)) };
 }
 
 /// The calling greenlet becomes the main loop; `reactor.run()` follows (Eventlet's `join_reactor`). Blocking on it is an error
@@ -99,7 +108,7 @@ impl Hub {
     }
     /// The hub if there is one already.
     pub(super) fn existing() -> Option<Rc<Hub>> {
-        HUB.try_with(|hub| hub.borrow().clone()).ok().flatten()
+        HUB.try_with(|hub| hub.0.borrow().clone()).ok().flatten()
     }
     fn of(core: &Rc<Core>) -> Rc<Hub> {
         if let Some(hub) = Hub::existing()
@@ -111,7 +120,7 @@ impl Hub {
             core: Rc::clone(core),
             mode: Cell::new(Mode::Undecided),
             main_loop: RefCell::default(),
-            current: RefCell::default(),
+            current: Cell::new(None),
             main: RefCell::default(),
             tasks: RefCell::default(),
             next_token: Cell::new(1),
@@ -122,7 +131,7 @@ impl Hub {
                 hub.end();
             }
         }));
-        let old = HUB.with(|current| current.replace(Some(Rc::clone(&hub))));
+        let old = HUB.with(|current| current.0.replace(Some(Rc::clone(&hub))));
         drop(old);
         hub
     }
@@ -140,32 +149,48 @@ impl Hub {
         token
     }
 
-    /// The green thread that runs now; `None` in the main loop, in its callbacks, and in a raw `Greenlet`.
+    /// The green thread that runs now, MAIN included where it may block; `None` in the main loop and its callbacks. A raw
+    /// `Greenlet` counts as the green thread on top of which it runs.
+    #[inline]
     pub(super) fn running(self: &Rc<Self>) -> Option<Rc<Task>> {
         if self.mode.get() == Mode::Undecided && self.core.is_in_loop() {
-            self.join();
+            return None;
         }
-        let current = self.current.borrow().clone();
+        let current = self.current.take();
         match current {
-            Some(task) => Some(task),
-            None if self.main_may_block() => Some(self.main_task()),
-            None => None,
+            Some(task) => {
+                self.current.set(Some(Rc::clone(&task)));
+                Some(task)
+            }
+            None => self.main_task(),
         }
     }
-    /// Whether this is MAIN, with no loop below it on its stack.
-    fn main_may_block(&self) -> bool {
+    /// The same, in one look at the thread's hub; `None` also where it takes a longer look.
+    #[inline]
+    pub(super) fn running_at_once() -> Option<Rc<Task>> {
+        let look = |hub: &Installed| {
+            let hub = hub.0.borrow();
+            let hub = hub.as_ref().filter(|hub| matches!(hub.mode.get(), Mode::Joined | Mode::Implicit))?;
+            let task = hub.current.take()?;
+            hub.current.set(Some(Rc::clone(&task)));
+            Some(task)
+        };
+        HUB.try_with(look).ok().flatten()
+    }
+    /// MAIN, where no loop is below it on its stack.
+    #[cold]
+    fn main_task(self: &Rc<Self>) -> Option<Rc<Task>> {
         match self.mode.get() {
-            Mode::Undecided => !self.core.is_in_loop() && Greenlet::current().is_main(),
-            // After the loop's end MAIN is told that there is none.
-            Mode::Stopped => Greenlet::current().is_main() && !self.core.is_in_loop(),
-            Mode::Joined | Mode::Implicit => false,
+            Mode::Joined | Mode::Implicit => None,
+            // After the loop's end whoever would block is told that there is none.
+            Mode::Stopped => (!self.core.is_in_loop()).then(|| Task::main(self)),
+            Mode::Undecided => {
+                let main = Task::main(self);
+                let old = (self.current.replace(Some(Rc::clone(&main))), self.main.replace(Some(Rc::clone(&main))));
+                drop(old);
+                Some(main)
+            }
         }
-    }
-    fn main_task(self: &Rc<Self>) -> Rc<Task> {
-        let main = Task::main(self);
-        *self.current.borrow_mut() = Some(Rc::clone(&main));
-        *self.main.borrow_mut() = Some(Rc::clone(&main));
-        main
     }
 
     pub(super) fn enter(&self, task: Rc<Task>) {
@@ -185,17 +210,19 @@ impl Hub {
 
     fn join(&self) {
         self.mode.set(Mode::Joined);
-        let current = Greenlet::current();
-        let (old_loop, old_main, old_current) =
-            (self.main_loop.replace(Some(current)), self.main.take(), self.current.take());
-        drop((old_loop, old_main, old_current));
+        let old = (self.main_loop.replace(Some(Greenlet::current())), self.main.take(), self.current.take());
+        drop(old);
     }
-    /// Called by the loop before it resumes anybody: where there was no decision, this is one.
-    #[inline]
+    /// Called by the loop before it starts a green thread: where there was no decision, this is one; and where another
+    /// greenlet than the one that joined runs the reactor, that one is the loop.
     pub(super) fn loop_is_here(&self) {
-        if self.mode.get() == Mode::Undecided {
+        let known = self.main_loop.borrow().as_ref().is_some_and(Greenlet::is_current);
+        if self.mode.get() == Mode::Undecided || !known && self.mode.get() == Mode::Joined {
             self.join();
         }
+    }
+    pub(super) fn has_loop(&self) -> bool {
+        self.main_loop.borrow().is_some()
     }
 
     /// Switches to the loop, starting it when this is MAIN's first wait. Returns when somebody switches back.
@@ -205,8 +232,6 @@ impl Hub {
         }
         let main_loop = self.main_loop.borrow().clone();
         match main_loop {
-            // MAIN in a destructor of a thread-local: others may use one that is destroyed.
-            Some(_) if Greenlet::thread_is_over() => Err(ReactorError::Stopped.into()),
             Some(main_loop) => {
                 main_loop.transfer();
                 Ok(())
@@ -239,11 +264,13 @@ impl Hub {
     /// MAIN closes the reactor whose loop waits on another stack: the loop gets to its end before `close` returns.
     fn close_from_main(self: &Rc<Self>) {
         let main = self.main.borrow().clone();
-        let running = self.current.borrow().clone();
+        let running = self.current.take();
+        self.current.set(running.clone());
         let (Some(main), Some(running)) = (main, running) else { return };
-        if self.mode.get() == Mode::Implicit && Rc::ptr_eq(&main, &running) && !std::thread::panicking() {
+        if self.mode.get() == Mode::Implicit && Rc::ptr_eq(&main, &running) && Greenlet::can_switch() {
+            main.will_return_here();
             drop(self.leave());
-            while self.mode.get() != Mode::Stopped {
+            while self.has_loop() {
                 if self.switch_to_loop().is_err() {
                     break;
                 }
@@ -257,11 +284,20 @@ impl Hub {
         if let Err(failure) = run.and_then(|run| run) {
             failure::report("the main loop", &failure);
         }
-        // Unwinds the green threads, on this greenlet, then tells MAIN.
-        if let Err(failure) = failure::catch(|| self.core.end()) {
-            failure::report("the end of the reactor", &failure);
+        if self.core.may_run_again() {
+            // It crashed: the green threads stay, and the next blocking call starts another loop.
+            self.mode.set(Mode::Undecided);
+        } else {
+            // Unwinds the green threads, on this greenlet, then tells MAIN.
+            if let Err(failure) = failure::catch(|| self.core.end()) {
+                failure::report("the end of the reactor", &failure);
+            }
+            self.end();
         }
-        self.end();
+        let main = self.main.borrow().clone();
+        if let Some(main) = main {
+            main.is_left_alone(ReactorError::Stopped.into());
+        }
         let main_loop = self.main_loop.take();
         drop(main_loop);
     }
@@ -286,33 +322,49 @@ impl Hub {
         report
     }
 
-    /// The reactor ends: every green thread is unwound, on the loop's greenlet, from ordinary code (G7).
+    /// The reactor ends: every green thread is unwound, from ordinary code (G7). Whoever ends it stands in for the loop,
+    /// which has come to its end or never ran.
     pub(super) fn end(self: &Rc<Self>) {
         if self.mode.replace(Mode::Stopped) == Mode::Stopped {
             return;
         }
-        let main_loop = self.main_loop.borrow().clone();
-        // Without a loop nobody has ever run: there are closures to drop, but no stack to unwind.
-        let here = main_loop.as_ref().is_none_or(Greenlet::is_current) && !Greenlet::thread_is_over();
+        let running = self.leave();
+        let may_switch = Greenlet::can_switch();
+        if may_switch {
+            let old = self.main_loop.replace(Some(Greenlet::current()));
+            drop(old);
+        }
         for _ in 0..END_PATIENCE {
             let tasks: Vec<Rc<Task>> = self.tasks.borrow().iter().map(|(_, task)| Rc::clone(task)).collect();
             if tasks.is_empty() {
                 break;
             }
             for task in tasks {
-                task.end(here);
+                task.end(may_switch);
             }
         }
         let left = std::mem::take(&mut *self.tasks.borrow_mut());
         for (_, task) in left {
-            log::error!(target: "twistlet", "{} did not end; its stack is leaked", task.name());
+            log::error!(target: "twistlet", "{} did not end; its stack is leaked", task.described());
             task.leak();
         }
-        let main = self.main.borrow().clone();
-        if let Some(main) = main
-            && main.state() == State::Parked
-        {
-            main.fault(Failure::from(ReactorError::Stopped));
+        if let Some(running) = running {
+            self.enter(running);
+        } else if !self.core.is_in_loop() && may_switch {
+            // A loop in a greenlet of its own goes on to its end: `run_loop` forgets it.
+            let old = if self.main.borrow().is_none() { self.main_loop.take() } else { None };
+            drop(old);
         }
+    }
+    /// The thread ends. What never ran is dropped; suspended stacks stay as they are, since unwinding them here would run
+    /// anybody's code when half of the thread is gone.
+    fn abandon(&self) {
+        self.mode.set(Mode::Stopped);
+        let tasks = std::mem::take(&mut *self.tasks.borrow_mut());
+        for (_, task) in tasks {
+            task.abandon();
+        }
+        let old = (self.main_loop.take(), self.main.take(), self.current.take());
+        std::mem::forget(old.0);
     }
 }

@@ -1,21 +1,27 @@
-//! One green thread as the hub sees it, and the protocol of waiting: `prepare`, tell somebody the `Waiter`, `park`.
+//! One green thread as the hub sees it: its state, what interrupts it, how the loop resumes it.
 //!
-//! Each wait has an identity, so that a late wake-up of an earlier wait does nothing. A wake-up only puts the green thread into
-//! the reactor's queue (G1). One that came before a kill or a deadline wins: what was handed over is never lost, and the
-//! interruption comes at the next wait. All waiting of the crate goes through here.
+//! `wait` has the protocol of waiting, through which all waiting of the crate goes; `waiters` a line of those who wait.
+//! Interruptions (a kill, a deadline) only mark the green thread and put it into the reactor's queue; it unwinds itself, from
+//! the frame where it waits. What must never happen here: user code run while something is borrowed.
+mod wait;
+mod waiters;
+
+pub(crate) use wait::{Wait, Waiter, prepare, yield_once};
+pub(crate) use waiters::Waiters;
+
 use super::hub::Hub;
-use super::thread::Unrun;
-use crate::error::{Killed, ReactorError};
+use super::proc::LinkedExited;
+use crate::clock::DelayedCall;
+use crate::error::Killed;
 use crate::failure::{self, Failure, ForcedUnwind, Result};
 use crate::greenlet::Greenlet;
 use crate::reactor::Runnable;
 use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::rc::{Rc, Weak};
-use std::time::Duration;
 
-/// A green thread that was killed and swallows the unwinding this often is given up.
-const KILL_PATIENCE: u32 = 1000;
+/// A green thread that swallows the unwinding of its kill this often is given up; a deadline swallowed as often is dropped.
+const PATIENCE: u32 = 1000;
 /// The token of a kill; deadlines have others.
 const KILL: u64 = 0;
 
@@ -33,26 +39,40 @@ pub(super) enum State {
     Leaked,
 }
 
+/// Who is told when a green thread ends without its body: the packet of its handle.
+pub(super) trait Outlet {
+    fn ended_by(&self, failure: Failure);
+}
+
 pub(crate) struct Task {
     hub: Rc<Hub>,
     /// Who is resumed; out while it runs.
     greenlet: Cell<Option<Greenlet>>,
     state: Cell<State>,
+    /// The wait that goes on, or the last; each has its number.
     wait: Cell<u64>,
     woken: Cell<bool>,
+    /// It was the wait's own time limit that woke it.
+    late: Cell<bool>,
     killed: Cell<bool>,
+    /// Killed, or a deadline has passed: the next wait unwinds.
+    interrupted: Cell<bool>,
     raised: Cell<u32>,
-    /// Deadlines that have passed, in that order, not yet delivered.
+    /// Deadlines that have passed, in that order, whose scopes are not left yet.
     expired: RefCell<Vec<u64>>,
     /// The wait cannot go on.
-    fault: RefCell<Option<Failure>>,
+    fault: Cell<Option<Failure>>,
+    /// What a kill makes of its outcome, where that is not `Killed`.
+    cause: Cell<Option<Failure>>,
     reason: Cell<&'static str>,
     site: Cell<&'static Location<'static>>,
     spawned: &'static Location<'static>,
     name: RefCell<Option<Rc<str>>>,
     key: Cell<usize>,
-    /// Told when it was killed before it ran: the packet of its handle.
-    unrun: RefCell<Option<Weak<dyn Unrun>>>,
+    /// When it is to start, where that is not at once.
+    start: Cell<Option<DelayedCall>>,
+    /// Alive as long as the body is.
+    outlet: Cell<Option<Weak<dyn Outlet>>>,
 }
 
 impl Task {
@@ -63,50 +83,74 @@ impl Task {
             state: Cell::new(State::Unstarted),
             wait: Cell::new(0),
             woken: Cell::new(false),
+            late: Cell::new(false),
             killed: Cell::new(false),
+            interrupted: Cell::new(false),
             raised: Cell::new(0),
-            expired: RefCell::default(),
-            fault: RefCell::default(),
+            expired: RefCell::new(Vec::new()),
+            fault: Cell::new(None),
+            cause: Cell::new(None),
             reason: Cell::new("nothing"),
             site: Cell::new(spawned),
             spawned,
-            name: RefCell::default(),
+            name: RefCell::new(None),
             key: Cell::new(usize::MAX),
-            unrun: RefCell::default(),
+            start: Cell::new(None),
+            outlet: Cell::new(None),
         })
     }
-    /// MAIN, in implicit mode.
+    /// MAIN, where it blocks like a green thread.
     #[track_caller]
     pub(super) fn main(hub: &Rc<Hub>) -> Rc<Task> {
         let task = Task::new(hub, Location::caller());
-        task.greenlet.set(Some(Greenlet::current()));
         task.state.set(State::Running);
-        task.name.replace(Some(Rc::from("MAIN")));
         task
     }
     /// Gives it its greenlet and a place in the hub's list.
-    pub(super) fn equip(self: &Rc<Self>, greenlet: Greenlet) {
+    pub(super) fn equip(self: &Rc<Self>, greenlet: Greenlet, outlet: Option<Weak<dyn Outlet>>) {
         self.greenlet.set(Some(greenlet));
+        self.outlet.set(outlet);
         self.key.set(self.hub.enlist(Rc::clone(self)));
+    }
+    pub(super) fn hub(&self) -> &Rc<Hub> {
+        &self.hub
     }
     pub(super) fn state(&self) -> State {
         self.state.get()
     }
-    pub(super) fn spawned(&self) -> &'static Location<'static> {
-        self.spawned
+    /// Whether its code runs now.
+    pub(super) fn is_running(self: &Rc<Self>) -> bool {
+        self.hub.running().is_some_and(|running| Rc::ptr_eq(&running, self))
     }
-    pub(super) fn set_name(&self, name: &str) {
+    /// Whether it is MAIN: the one that nobody spawned.
+    pub(super) fn is_main(&self) -> bool {
+        self.key.get() == usize::MAX && !matches!(self.state.get(), State::Unstarted | State::Finished | State::Leaked)
+    }
+    pub(super) fn set_name(self: &Rc<Self>, name: &str) {
         let name: Rc<str> = Rc::from(name);
-        if let Some(greenlet) = self.greenlet.take() {
-            greenlet.set_name(Rc::clone(&name));
-            self.greenlet.set(Some(greenlet));
+        match self.greenlet.take() {
+            Some(greenlet) => {
+                greenlet.set_name(Rc::clone(&name));
+                self.greenlet.set(Some(greenlet));
+            }
+            None if self.is_running() => Greenlet::current().set_name(Rc::clone(&name)),
+            None => {}
         }
         let old = self.name.replace(Some(name));
         drop(old);
     }
+    /// What reports call it.
     pub(super) fn name(&self) -> String {
         match &*self.name.borrow() {
             Some(name) => format!("green thread '{name}'"),
+            None if self.is_main() => "MAIN".to_owned(),
+            None => format!("the green thread spawned at {}", self.spawned),
+        }
+    }
+    /// Its name and the place it was spawned at.
+    pub(super) fn described(&self) -> String {
+        match &*self.name.borrow() {
+            Some(name) => format!("green thread '{name}', spawned at {}", self.spawned),
             None => format!("the green thread spawned at {}", self.spawned),
         }
     }
@@ -114,51 +158,85 @@ impl Task {
     pub(super) fn parked(&self) -> Option<(&'static str, &'static Location<'static>)> {
         (self.state.get() == State::Parked).then(|| (self.reason.get(), self.site.get()))
     }
-    /// Told if it never runs. The packet is alive as long as the body is.
-    pub(super) fn set_unrun(&self, packet: Weak<dyn Unrun>) {
-        *self.unrun.borrow_mut() = Some(packet);
+    /// Tells of a failure that nobody saw, unless somebody asked for it.
+    pub(super) fn report_unobserved(&self, failure: &Failure) {
+        if let Some(LinkedExited::Completed { .. } | LinkedExited::Killed { .. }) = failure.check() {
+            return;
+        }
+        failure::report_unobserved(self.described(), failure);
     }
     pub(super) fn start_soon(self: &Rc<Self>) {
         self.hub.core().run_soon(self.clone());
     }
-    /// Its body is done; the stack is about to be left for the last time.
+    pub(super) fn start_at(&self, call: DelayedCall) {
+        self.start.set(Some(call));
+    }
+    /// Its body is done, and so is everything it owned; the stack is about to be left for the last time.
     pub(super) fn finished(&self) {
         self.state.set(State::Finished);
+    }
+    /// It was spawned where nothing can run: no stack, or no reactor any more.
+    pub(super) fn refused(&self) {
+        self.state.set(State::Finished);
+    }
+    /// The outcome of a body that was unwound by a kill is the reason of the kill.
+    pub(super) fn verdict<T>(&self, outcome: Result<T>) -> Result<T> {
+        match outcome {
+            Err(failure) if self.killed.get() && failure.is::<Killed>() => Err(self.cause.take().unwrap_or(failure)),
+            outcome => outcome,
+        }
     }
 
     /// Throws a kill into it: at its present wait, or the next. One that never ran never will (D7). A green thread that
     /// kills itself unwinds here.
     pub(super) fn kill(self: &Rc<Self>) {
-        match self.state.get() {
-            State::Finished | State::Leaked => {}
-            State::Unstarted => {
-                self.killed.set(true);
+        self.kill_because(None);
+    }
+    /// A kill that makes `cause` of its outcome.
+    pub(super) fn kill_because(self: &Rc<Self>, cause: Option<Failure>) {
+        let state = self.state.get();
+        if matches!(state, State::Finished | State::Leaked) {
+            return;
+        }
+        let again = self.killed.replace(true);
+        if !again {
+            self.cause.set(cause);
+        }
+        self.interrupted.set(true);
+        match state {
+            State::Unstarted if !again => {
+                self.forget_start();
                 self.start_soon();
             }
-            State::Parked => {
-                self.killed.set(true);
-                self.resume_soon();
+            State::Parked => self.resume_soon(),
+            State::Running if self.is_running() => {
+                // An error means that it is unwinding already, and then it need not be told.
+                let _ = self.raise(KILL);
             }
-            State::Queued | State::Preparing => self.killed.set(true),
-            State::Running => {
-                self.killed.set(true);
-                if self.hub.running().is_some_and(|running| Rc::ptr_eq(&running, self)) {
-                    // An error means that it is unwinding already, and then it need not be told.
-                    let _ = self.raise(KILL);
-                }
-            }
+            _ => {}
+        }
+    }
+    fn forget_start(&self) {
+        if let Some(start) = self.start.take() {
+            start.cancel();
         }
     }
     /// A deadline of its passed.
     pub(super) fn expire(self: &Rc<Self>, token: u64) {
         self.expired.borrow_mut().push(token);
+        self.interrupted.set(true);
         if self.state.get() == State::Parked {
             self.resume_soon();
         }
     }
     /// The deadline's scope is left.
     pub(super) fn forget_deadline(&self, token: u64) {
-        self.expired.borrow_mut().retain(|expired| *expired != token);
+        let mut expired = self.expired.borrow_mut();
+        expired.retain(|expired| *expired != token);
+        self.interrupted.set(self.killed.get() || !expired.is_empty());
+        if !self.killed.get() {
+            self.raised.set(0);
+        }
     }
     /// Its present wait cannot end otherwise.
     pub(super) fn fault(self: &Rc<Self>, failure: Failure) {
@@ -172,74 +250,128 @@ impl Task {
         self.state.set(State::Queued);
         self.hub.core().run_soon(self.clone());
     }
+    /// MAIN calls the loop by hand, and goes on here when that has ended.
+    pub(super) fn will_return_here(&self) {
+        self.greenlet.set(Some(Greenlet::current()));
+    }
+    /// The loop ends, on its own greenlet, and MAIN goes on: at the wait it is in, which fails unless it has been woken.
+    pub(super) fn is_left_alone(&self, failure: Failure) {
+        if self.state.get() == State::Parked {
+            let old = self.fault.replace(Some(failure));
+            drop(old);
+        }
+        if let Some(greenlet) = self.greenlet.take() {
+            Greenlet::current().set_parent_managed(&greenlet);
+        }
+    }
 
     /// Unwinds this green thread from where it stands. Returns only where that cannot be: while it unwinds already, and
     /// in programs built to abort on panic.
-    fn raise(&self, token: u64) -> Result<()> {
+    fn raise(self: &Rc<Self>, token: u64) -> Result<()> {
         let interruption = || if token == KILL { Failure::from(Killed) } else { Failure::from(Interrupted) };
         if std::thread::panicking() || cfg!(panic = "abort") {
             return Err(interruption());
         }
-        if token == KILL {
-            self.raised.set(self.raised.get() + 1);
-            if self.raised.get() > KILL_PATIENCE {
-                log::error!(target: "twistlet", "{} swallows its kill for ever; its stack is leaked", self.name());
-                self.state.set(State::Leaked);
-                self.hub.delist(self.key.get());
-                loop {
-                    // Nobody resumes a leaked one.
-                    self.hub.leave();
-                    self.hub.switch_to_loop()?;
-                }
+        self.raised.set(self.raised.get() + 1);
+        if self.raised.get() > PATIENCE {
+            if token != KILL {
+                log::error!(target: "twistlet", "{} swallows a deadline for ever: it goes on without", self.described());
+                self.forget_deadline(token);
+                return Ok(());
+            }
+            if self.is_main() {
+                return Err(interruption());
+            }
+            log::error!(target: "twistlet", "{} swallows its kill for ever; its stack is leaked", self.described());
+            self.state.set(State::Leaked);
+            loop {
+                // Nobody resumes a leaked one.
+                self.hub.switch_to_loop()?;
             }
         }
         std::panic::resume_unwind(Box::new(ForcedUnwind { token }));
     }
     fn interruption(&self) -> Option<u64> {
+        if !self.interrupted.get() {
+            return None;
+        }
         if self.killed.get() {
             return Some(KILL);
         }
         self.expired.borrow().first().copied()
     }
 
-    /// The reactor ends: this one is unwound, or dropped unrun. `here`: on the loop's greenlet.
-    pub(super) fn end(self: &Rc<Self>, here: bool) {
+    /// The reactor ends: this one is unwound, or dropped unrun.
+    pub(super) fn end(self: &Rc<Self>, may_switch: bool) {
         self.killed.set(true);
+        self.interrupted.set(true);
+        self.forget_start();
         match self.state.get() {
             State::Unstarted => self.clone().run(),
-            State::Parked | State::Queued if here => self.clone().run(),
-            State::Finished => self.hub.delist(self.key.get()),
+            State::Parked | State::Queued if may_switch => {
+                if let Some(greenlet) = self.greenlet.take() {
+                    // The loop it would return to may be gone.
+                    if greenlet.is_managed() {
+                        greenlet.set_parent_managed(&Greenlet::current());
+                    }
+                    self.greenlet.set(Some(greenlet));
+                }
+                self.clone().run();
+            }
+            State::Finished => self.hub.delist(self.key.replace(usize::MAX)),
             _ => {}
         }
     }
     /// Its stack is never freed, since it has frames that nobody unwound.
-    pub(super) fn leak(&self) {
+    pub(super) fn leak(self: &Rc<Self>) {
         self.state.set(State::Leaked);
         std::mem::forget(self.greenlet.take());
+        self.tell_outlet();
     }
-
+    /// The OS thread ends: the closure of one that never ran is dropped, a suspended stack stays.
+    pub(super) fn abandon(&self) {
+        let started = self.state.replace(State::Leaked) != State::Unstarted;
+        let greenlet = self.greenlet.take();
+        if started {
+            std::mem::forget(greenlet);
+        } else {
+            self.state.set(State::Finished);
+            failure::drop_quietly(greenlet);
+        }
+    }
     fn never_ran(self: &Rc<Self>) {
         self.state.set(State::Finished);
-        let packet = self.unrun.take().and_then(|packet| packet.upgrade());
+        let outlet = self.outlet.take().and_then(|outlet| outlet.upgrade());
         let greenlet = self.greenlet.take();
         // The closure is dropped, which is user code, before anybody hears of the end.
         if let Err(failure) = failure::catch(move || drop(greenlet)) {
             failure::report(format_args!("the destructor of a closure, {}", self.name()), &failure);
         }
-        if let Some(packet) = packet {
-            packet.never_ran();
+        if let Some(outlet) = outlet {
+            outlet.ended_by(self.cause.take().unwrap_or_else(|| Killed.into()));
         }
-        self.hub.delist(self.key.get());
+        self.hub.delist(self.key.replace(usize::MAX));
+    }
+    fn tell_outlet(&self) {
+        if let Some(outlet) = self.outlet.take().and_then(|outlet| outlet.upgrade()) {
+            outlet.ended_by(self.cause.take().unwrap_or_else(|| Killed.into()));
+        }
     }
 }
 
 /// The loop resumes it.
 impl Runnable for Task {
+    #[inline]
+    fn prefetch(&self) {
+        if let Some(greenlet) = self.greenlet.take() {
+            greenlet.prefetch();
+            self.greenlet.set(Some(greenlet));
+        }
+    }
     fn run(self: Rc<Self>) {
         match self.state.get() {
             State::Unstarted if self.killed.get() => return self.never_ran(),
-            State::Unstarted => {}
-            State::Queued => {}
+            State::Unstarted | State::Queued => {}
             // At the end they are resumed without having been woken.
             State::Parked if self.hub.is_stopped() => {}
             _ => return,
@@ -249,16 +381,24 @@ impl Runnable for Task {
             return self.hub.core().crash();
         }
         let Some(greenlet) = self.greenlet.take() else { return };
-        self.hub.loop_is_here();
         if self.state.replace(State::Running) == State::Unstarted {
             // Whoever spawned it, it returns to the loop (HB-06).
+            self.hub.loop_is_here();
             greenlet.set_parent_managed(&Greenlet::current());
         }
-        self.hub.enter(Rc::clone(&self));
+        let hub = Rc::clone(&self.hub);
+        hub.enter(self);
         greenlet.transfer();
-        drop(self.hub.leave());
-        if self.state.get() == State::Finished {
-            self.hub.delist(self.key.get());
+        // One that waits has left by itself, and the hub's list holds it.
+        let Some(task) = hub.leave() else { return };
+        match task.state.get() {
+            State::Finished => hub.delist(task.key.replace(usize::MAX)),
+            State::Leaked => {
+                hub.delist(task.key.replace(usize::MAX));
+                std::mem::forget(greenlet);
+                task.tell_outlet();
+            }
+            _ => {}
         }
     }
 }
@@ -272,201 +412,3 @@ impl std::fmt::Display for Interrupted {
     }
 }
 impl std::error::Error for Interrupted {}
-
-/// A wait that begins: made by the green thread that is going to wait.
-pub(crate) struct Wait {
-    task: Rc<Task>,
-    id: u64,
-    site: &'static Location<'static>,
-}
-
-/// What whoever ends the wait holds.
-#[derive(Clone)]
-pub(crate) struct Waiter {
-    task: Rc<Task>,
-    id: u64,
-}
-
-/// Begins a wait.
-///
-/// # Errors
-/// `Killed` while the green thread unwinds (G5); `ReactorError::Stopped`.
-///
-/// # Panics
-/// In the main loop and its callbacks (G3). Unwinds when the green thread has been killed or a deadline has passed.
-#[track_caller]
-pub(crate) fn prepare() -> Result<Wait> {
-    let site = Location::caller();
-    let Some(hub) = Hub::current() else { return Err(ReactorError::Stopped.into()) };
-    let Some(task) = hub.running() else { return Err(cannot_block(site)) };
-    if crate::shared::is_inside_call() {
-        return Err(cannot_block(site));
-    }
-    if hub.is_stopped() && !task.killed.get() {
-        return Err(ReactorError::Stopped.into());
-    }
-    if std::thread::panicking() {
-        // Never switch while unwinding: every other green thread would see a thread that panics.
-        return Err(Killed.into());
-    }
-    if let Some(token) = task.interruption() {
-        task.raise(token)?;
-    }
-    let id = task.wait.get() + 1;
-    task.wait.set(id);
-    task.woken.set(false);
-    task.state.set(State::Preparing);
-    Ok(Wait { task, id, site })
-}
-
-#[cold]
-fn cannot_block(site: &'static Location<'static>) -> Failure {
-    if std::thread::panicking() {
-        return Killed.into();
-    }
-    panic!(
-        "a blocking call in the main loop, at {site}: a callback must return at once. Run this in a green thread, by \
-         defer_to_green_thread() or spawn(), or use what does not wait (poll, try_*, a Deferred's add_callback)"
-    );
-}
-
-impl Wait {
-    /// For whoever is to end the wait.
-    pub(crate) fn waiter(&self) -> Waiter {
-        Waiter { task: Rc::clone(&self.task), id: self.id }
-    }
-    /// Whether it has been woken; a hand-over to it counts then.
-    pub(crate) fn is_woken(&self) -> bool {
-        self.task.wait.get() == self.id && self.task.woken.get()
-    }
-    /// Suspends this green thread until its waiter is woken; at once when it has been. `reason` is for people.
-    ///
-    /// # Errors
-    /// `Deadlock` on MAIN, `ReactorError::Stopped`, and what `prepare` says. Unwinds when the green thread is killed or a
-    /// deadline passes.
-    pub(crate) fn park(&self, reason: &'static str) -> Result<()> {
-        let task = &self.task;
-        if !task.woken.get() {
-            task.reason.set(reason);
-            task.site.set(self.site);
-            task.state.set(State::Parked);
-            // Perhaps a raw greenlet of the user's, on top of this green thread: it is who waits.
-            task.greenlet.set(Some(Greenlet::current()));
-            drop(task.hub.leave());
-            loop {
-                let switched = task.hub.switch_to_loop();
-                if task.state.get() == State::Running {
-                    break;
-                }
-                if switched.is_err() || task.hub.is_stopped() {
-                    // MAIN, and the loop has ended.
-                    task.hub.enter(Rc::clone(task));
-                    break;
-                }
-                // Somebody switched here by hand: the wait goes on.
-            }
-        }
-        task.state.set(State::Running);
-        if task.woken.get() {
-            return Ok(());
-        }
-        // From here on a wake-up of this wait is late.
-        task.wait.set(self.id + 1);
-        if let Some(failure) = task.fault.take() {
-            return Err(failure);
-        }
-        match task.interruption() {
-            Some(token) => task.raise(token),
-            None => Err(ReactorError::Stopped.into()),
-        }
-    }
-    /// As `park`, until `limit` has passed. `false`: it has, and nobody woke it.
-    pub(crate) fn park_timeout(&self, reason: &'static str, limit: Option<Duration>) -> Result<bool> {
-        let Some(limit) = limit else { return self.park(reason).map(|()| true) };
-        let late = Rc::new(Cell::new(false));
-        let timer = {
-            let (waiter, late) = (self.waiter(), Rc::clone(&late));
-            let call = Box::new(move || late.set(waiter.wake()));
-            CancelOnDrop(self.task.hub.core().schedule(limit, call))
-        };
-        self.park(reason)?;
-        drop(timer);
-        Ok(!late.get())
-    }
-}
-impl Drop for Wait {
-    fn drop(&mut self) {
-        if self.task.state.get() == State::Preparing && self.task.wait.get() == self.id {
-            self.task.state.set(State::Running);
-        }
-        if self.task.wait.get() == self.id {
-            self.task.wait.set(self.id + 1);
-        }
-    }
-}
-
-struct CancelOnDrop(crate::clock::DelayedCall);
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.cancel();
-    }
-}
-
-impl Waiter {
-    /// Ends the wait. `false`: it had ended already, and whoever meant to hand something over keeps it.
-    pub(crate) fn wake(&self) -> bool {
-        let task = &self.task;
-        if task.wait.get() != self.id || task.woken.get() {
-            return false;
-        }
-        match task.state.get() {
-            State::Preparing => {
-                task.woken.set(true);
-                true
-            }
-            State::Parked => {
-                task.woken.set(true);
-                task.resume_soon();
-                true
-            }
-            _ => false,
-        }
-    }
-    /// Whether the wait still goes on.
-    pub(crate) fn is_waiting(&self) -> bool {
-        let task = &self.task;
-        task.wait.get() == self.id && !task.woken.get() && matches!(task.state.get(), State::Preparing | State::Parked)
-    }
-    pub(crate) fn is_same(&self, other: &Waiter) -> bool {
-        self.id == other.id && Rc::ptr_eq(&self.task, &other.task)
-    }
-    /// Who waits, for messages.
-    pub(crate) fn who(&self) -> String {
-        self.task.name()
-    }
-}
-
-/// Lets everybody else who is ready run once.
-#[track_caller]
-pub(crate) fn yield_once() -> Result<()> {
-    let wait = prepare()?;
-    let task = &wait.task;
-    task.reason.set("its turn");
-    task.site.set(wait.site);
-    task.woken.set(true);
-    task.state.set(State::Queued);
-    task.greenlet.set(Some(Greenlet::current()));
-    task.hub.core().run_soon(task.clone());
-    drop(task.hub.leave());
-    while task.state.get() != State::Running {
-        if task.hub.switch_to_loop().is_err() || (task.hub.is_stopped() && task.state.get() != State::Running) {
-            task.hub.enter(Rc::clone(task));
-            task.state.set(State::Running);
-            return Err(ReactorError::Stopped.into());
-        }
-    }
-    match task.interruption() {
-        Some(token) => task.raise(token),
-        None => Ok(()),
-    }
-}

@@ -78,7 +78,7 @@ fn public_calls_do_not_reach_a_managed_one() {
     let main = Greenlet::current();
     let g = managed(move || main.transfer());
     for _ in 0..2 {
-        for result in [g.switch(()), g.throw(crate::Failure::msg("no")), g.kill()] {
+        for result in [g.switch(()), g.throw(crate::failure::Failure::msg("no")), g.kill()] {
             assert_eq!(result.err().and_then(|failure| failure.check().copied()), Some(GreenletError::Managed));
         }
         let refused = g.set_parent(&Greenlet::main()).expect_err("refused");

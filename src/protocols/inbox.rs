@@ -24,11 +24,7 @@ struct Contents<M> {
 
 impl<M> Inbox<M> {
     fn new() -> Self {
-        Inbox(Rc::new(Contents {
-            messages: RefCell::default(),
-            ready: RefCell::default(),
-            decoding: Cell::new(false),
-        }))
+        Inbox(Rc::new(Contents { messages: RefCell::default(), ready: RefCell::default(), decoding: Cell::new(false) }))
     }
     /// A message, for whoever asks next.
     pub fn put(&self, message: M) {
@@ -83,7 +79,7 @@ impl<M> Handler<M> for Inbox<M> {
 /// let mut input = BytesMut::from("one\r\ntwo\r\n");
 /// assert_eq!(lines.decode(&mut input)?.as_deref(), Some(&b"one"[..]));
 /// assert_eq!(lines.decode(&mut input)?.as_deref(), Some(&b"two"[..]));
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 pub struct Received<M> {
     inbox: Inbox<M>,

@@ -42,19 +42,21 @@ macro_rules! forward_bytes { ($($method:ident)+) => { $(
         );
     }
 )+ } }
-macro_rules! forward_end { ($transport:ty) => {
-    fn connection_lost(&mut self, transport: $transport, reason: &ConnectionClosed) {
-        tell(
-            self,
-            wire(&transport),
-            |handler| handler.connection_lost(transport, reason),
-            || {
-                let reason = reason.clone();
-                move |handler: &mut H| handler.connection_lost(transport, &reason)
-            },
-        );
-    }
-} }
+macro_rules! forward_end {
+    ($transport:ty) => {
+        fn connection_lost(&mut self, transport: $transport, reason: &ConnectionClosed) {
+            tell(
+                self,
+                wire(&transport),
+                |handler| handler.connection_lost(transport, reason),
+                || {
+                    let reason = reason.clone();
+                    move |handler: &mut H| handler.connection_lost(transport, &reason)
+                },
+            );
+        }
+    };
+}
 
 fn wire(transport: &TransportRef) -> TransportRef {
     *transport

@@ -146,6 +146,13 @@ impl Driver {
             Driver::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
+    /// For sockets that another thread takes over: it must end our watch of them.
+    pub(crate) fn registry(&self) -> io::Result<mio::Registry> {
+        match self {
+            Driver::Os(driver) => driver.registry(),
+            Driver::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
     pub(crate) fn deregister_fd(&self, fd: RawFd) -> io::Result<()> {
         match self {
             Driver::Os(driver) => driver.deregister(&mut mio::unix::SourceFd(&fd)),

@@ -2,11 +2,11 @@
 //!
 //! A task lives in its reactor's table; wakers know it by number only, so they may go to any thread and outlive it. What
 //! must never happen here: a future polled, or dropped, while a cell is borrowed, or polled while it is being polled.
-use super::Reactor;
-use super::core::{Core, Runnable};
-use super::remote::Remote;
+use super::core::Core;
+use super::remote::{Awaited, Remote};
+use super::{Reactor, Runnable};
 use crate::deferred::{Deferred, IntoDeferred, Promise};
-use crate::error::{Cancelled, ReactorError};
+use crate::error::Cancelled;
 use crate::failure;
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -179,7 +179,7 @@ impl<R: IntoDeferred + 'static> Task for Driven<R> {
             discard(future);
         }
         if let Some(promise) = promise {
-            promise.errback(ReactorError::Stopped);
+            Box::new(promise).stop();
         }
     }
 }
@@ -208,11 +208,11 @@ impl Reactor {
     ///
     /// Cancelling the Deferred drops the future, and with it what it awaits, which is cancelled too. A panic in it becomes
     /// a failure. Dropping the Deferred leaves it running. When the reactor ends first, it fails with
-    /// [`ReactorError::Stopped`]. The wakers it hands out may be used on any thread.
+    /// [`ReactorError::Stopped`](crate::error::ReactorError::Stopped). The wakers it hands out may be used on any thread.
     ///
     /// ```
     /// use std::time::Duration;
-    /// use twistlet::{Deferred, Reactor, Result};
+    /// use twistlet::{Deferred, Reactor};
     ///
     /// let reactor = Reactor::new()?;
     /// let (promise, answer) = Deferred::new();

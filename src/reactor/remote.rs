@@ -55,10 +55,7 @@ impl Inbox {
     pub(super) fn has_handles(&self) -> bool {
         self.handles.load(Ordering::Acquire) > 0
     }
-    pub(super) fn thread(&self) -> ThreadId {
-        self.thread
-    }
-    fn push(&self, call: Call) -> Result<()> {
+    pub(crate) fn push(&self, call: Call) -> Result<()> {
         let refused = match &mut *self.lock() {
             Some(calls) => {
                 calls.push(call);
@@ -213,7 +210,10 @@ impl<T: 'static> Awaited for Promise<T> {
         self
     }
     fn stop(self: Box<Self>) {
-        self.errback(ReactorError::Stopped);
+        // Not where nobody waits: that would be logged as a failure nobody looked at.
+        if !self.is_forgotten() {
+            self.errback(ReactorError::Stopped);
+        }
     }
 }
 /// Where a thread in `blocking_call` waits; it is told by the drop.

@@ -40,8 +40,9 @@ pub(crate) fn in_destructor() -> bool {
 /// Whether the thread's function has returned, and destructors of thread-locals may be running: asked before a switch.
 /// Of those that run because of `process::exit` it knows only from `Watch` on.
 ///
-/// On another stack than the thread's own the function cannot have returned: it is suspended.
+/// On another stack than the thread's own the function cannot have returned: it is suspended. When the thread has ended,
+/// whatever runs counts as on its own.
 #[inline]
 pub(crate) fn is_over() -> bool {
-    is_ending() || (block::on_native_stack() && frames::moved() && frames::has_destructor())
+    block::on_native_stack() && (is_ending() || frames::moved() && frames::has_destructor())
 }

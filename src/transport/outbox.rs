@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 /// From here on a `Bytes` is queued instead of copied.
-const SHARE: usize = 4096;
+pub(super) const SHARE: usize = 4096;
 /// Pieces handed to one writev.
 const PIECES: usize = 64;
 
@@ -17,6 +17,8 @@ pub(super) struct Outbox {
     tail: Vec<u8>,
     sent: usize,
     len: usize,
+    /// Pieces that have left, for the owner to drop when nothing is borrowed.
+    spent: Vec<Bytes>,
 }
 
 impl Outbox {
@@ -46,9 +48,6 @@ impl Outbox {
         self.len += data.len();
     }
     pub(super) fn push_bytes(&mut self, data: Bytes) {
-        if data.len() < SHARE {
-            return self.push(&data);
-        }
         self.seal();
         self.len += data.len();
         self.pieces.push_back(data);
@@ -60,8 +59,8 @@ impl Outbox {
             self.pieces.push_back(piece);
         }
     }
-    pub(super) fn clear(&mut self) {
-        *self = Outbox::default();
+    pub(super) fn take_spent(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.spent)
     }
 
     /// Sends as much as goes, by the functions given. `Ok(false)`: the socket takes no more for now.
@@ -114,7 +113,7 @@ impl Outbox {
                 return;
             }
             n -= piece.len();
-            self.pieces.pop_front();
+            self.spent.extend(self.pieces.pop_front());
         }
         self.sent += n;
         if self.sent == self.tail.len() {

@@ -3,29 +3,25 @@
 //!
 //! Methods of `Transport` only change state and ask for a flush; everything that runs user code happens in `ready`, `flush`
 //! and `shut`, with nothing borrowed. Edge-triggered: an edge is remembered until a read says that it is used up.
+mod ending;
+mod output;
+mod verbs;
+
 use super::outbox::Outbox;
-use super::producer::{Producer, PullProducer, Registered, stop_soon};
+use super::producer::Registered;
 use super::{Address, Protocol, Transport, TransportRef, wire};
-use crate::clock::Clock;
-use crate::deferred::{Deferred, Promise};
+use crate::deferred::Promise;
 use crate::error::ConnectionClosed;
-use crate::failure::{self, Failure};
 use crate::reactor::driver::{Readiness, Socket};
-use crate::reactor::{Core, Reactor, Source};
-use bytes::Bytes;
+use crate::reactor::{Core, Source};
 use std::cell::{Cell, OnceCell, RefCell};
-use std::io::{self, IoSlice};
-use std::net::Shutdown;
+use std::io;
 use std::rc::Rc;
 
 /// Above this much unsent output a producer is paused, and a green writer waits.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
-/// A write of this size goes out at once when nothing waits before it: copying it would cost more than the system call.
-const AT_ONCE: usize = 16 * 1024;
 /// Full read buffers delivered before others get their turn.
 const READ_BUDGET: u32 = 2;
-/// Arrived bytes thrown away before closing, so that the close does not turn into a reset.
-const DRAIN_READS: u32 = 16;
 
 /// Who made a connection and wants to hear of its end, after the protocol has.
 pub(super) trait Owner {
@@ -220,176 +216,6 @@ impl Stream {
         }
         core.return_read_buffer(buffer);
     }
-
-    /// Sends what waits. Returns whether nothing is left and the connection still lives.
-    fn send(&self) -> bool {
-        if self.has(BLOCKED) {
-            return self.out.borrow().is_empty();
-        }
-        let sent = {
-            let mut out = self.out.borrow_mut();
-            let socket = self.socket.borrow();
-            let Some(socket) = &*socket else { return false };
-            out.send(|data| socket.write(data), |parts| socket.write_vectored(parts))
-        };
-        match sent {
-            Ok(true) => {
-                if let Some(buffer) = self.out.borrow_mut().reclaim() {
-                    self.core.return_spare(buffer);
-                }
-                true
-            }
-            Ok(false) => {
-                self.set(BLOCKED);
-                false
-            }
-            Err(error) => {
-                self.end(ConnectionClosed::from_io(&error));
-                false
-            }
-        }
-    }
-
-    /// Calls the producer, which may unregister itself or write meanwhile.
-    fn with_producer(&self, call: impl FnOnce(&mut Registered) -> bool) {
-        let Some(mut producer) = self.producer.take() else { return };
-        match failure::catch(|| call(&mut producer)) {
-            Ok(goes_on) => {
-                if !goes_on {
-                    self.clear(PRODUCER | PRODUCER_PAUSED);
-                }
-                let mut kept = Some(producer);
-                if self.has(PRODUCER) && self.producer.borrow().is_none() {
-                    *self.producer.borrow_mut() = kept.take();
-                }
-                if let Err(failure) = failure::catch(move || drop(kept)) {
-                    failure::report("the destructor of a producer", &failure);
-                }
-            }
-            Err(failure) => {
-                failure::report(format_args!("a producer of the connection with {}", self.peer), &failure);
-                self.clear(PRODUCER);
-                failure::drop_quietly(producer);
-                self.end(ConnectionClosed::Failed(failure));
-            }
-        }
-    }
-
-    /// Everything has left: what was waiting for that, one thing at a time.
-    fn flushed(&self) {
-        let waiters = std::mem::take(&mut *self.flush_waiters.borrow_mut());
-        if !waiters.is_empty() {
-            self.core.guard("a flush's Deferred", || waiters.into_iter().for_each(|waiter| waiter.callback(())));
-            return self.flush_soon();
-        }
-        if self.has(FAILING) {
-            self.end(ConnectionClosed::Done);
-        } else if self.has(PRODUCER) {
-            let is_pull = matches!(&*self.producer.borrow(), Some(Registered::Pull(_)));
-            if is_pull {
-                let name = self.name.get();
-                self.with_producer(|producer| match producer {
-                    Registered::Pull(producer) => producer.produce(name),
-                    Registered::Push(_) => true,
-                });
-                // Asked again when what it wrote has left; one that wrote nothing waits for the next flush.
-                if !self.out.borrow().is_empty() || !self.has(PRODUCER) {
-                    self.flush_soon();
-                }
-            } else if self.has(PRODUCER_PAUSED) {
-                self.clear(PRODUCER_PAUSED);
-                self.with_producer(|producer| {
-                    if let Registered::Push(producer) = producer {
-                        producer.resume_producing();
-                    }
-                    true
-                });
-                self.flush_soon();
-            }
-            // A producer that goes on holds the close back until it unregisters.
-        } else if self.has(DISCONNECTING) {
-            self.end(ConnectionClosed::Done);
-        } else if self.has(WRITE_LOSING) && !self.has(WRITE_LOST) {
-            self.set(WRITE_LOST);
-            if let Some(socket) = &*self.socket.borrow() {
-                // Fails only when the peer has gone, which reading will tell.
-                let _ = socket.shutdown(Shutdown::Write);
-            }
-            let name = self.name.get();
-            if let Err(failure) = wire::notify(name, move |protocol| protocol.write_connection_lost(name)) {
-                self.end(ConnectionClosed::Failed(failure));
-            }
-        }
-    }
-
-    /// The one end of every connection: producer, socket, protocol, owner, in this order.
-    fn end(&self, reason: ConnectionClosed) {
-        if self.has(LOST) {
-            return;
-        }
-        self.set(LOST);
-        let reset = matches!(reason, ConnectionClosed::Aborted);
-        // The protocol's own error is the reason, however the end was reached.
-        let fault = if self.has(FAILING) { self.fault.take() } else { None };
-        let reason = fault.unwrap_or(reason);
-        if let Some(producer) = self.producer.take()
-            && let Err(failure) = producer.stop()
-        {
-            failure::report("a producer", &failure);
-        }
-        self.host();
-        let socket = self.socket.take();
-        if let Some(socket) = socket {
-            match reason {
-                _ if reset => socket.reset_on_close(),
-                ConnectionClosed::Lost(_) => {}
-                _ => self.drain(&socket),
-            }
-        }
-        let ourselves = self.core.remove_source(self.token);
-        let unsent = std::mem::take(&mut *self.out.borrow_mut());
-        drop(unsent);
-        let waiters = std::mem::take(&mut *self.flush_waiters.borrow_mut());
-        for waiter in waiters {
-            self.core.guard("a flush's Deferred", || waiter.errback(reason.clone()));
-        }
-        wire::connection_lost(self.name.get(), &reason);
-        let owner = self.owner.take();
-        if let Some(owner) = owner {
-            owner.connection_lost(&reason);
-        }
-        drop(ourselves);
-    }
-
-    /// Closing with unread input would reset the connection and could lose the peer our last bytes.
-    fn drain(&self, socket: &Socket) {
-        if !self.has(READABLE) || self.has(EOF) {
-            return;
-        }
-        let mut scrap = [0; 4096];
-        for _ in 0..DRAIN_READS {
-            match socket.read(&mut scrap) {
-                Ok(n) if n > 0 => {}
-                _ => break,
-            }
-        }
-    }
-
-    #[track_caller]
-    fn register(&self, producer: Registered) {
-        if self.has(LOST) {
-            return stop_soon(producer);
-        }
-        assert!(
-            !self.has(PRODUCER),
-            "a producer is registered with this transport already: unregister_producer() first"
-        );
-        self.set(PRODUCER);
-        self.clear(PRODUCER_PAUSED);
-        let old = self.producer.replace(Some(producer));
-        drop(old);
-        self.flush_soon();
-    }
 }
 
 impl Source for Stream {
@@ -448,165 +274,5 @@ impl Source for Stream {
     }
     fn drains(&self) -> bool {
         true
-    }
-}
-
-impl Transport for Stream {
-    fn write(&self, data: &[u8]) {
-        if data.is_empty() || self.cannot_write() {
-            return;
-        }
-        let mut out = self.out.borrow_mut();
-        let mut rest = data;
-        if data.len() >= AT_ONCE && out.is_empty() && !self.has(BLOCKED) {
-            match self.try_write(data) {
-                Ok(n) => {
-                    rest = &data[n..];
-                    if !rest.is_empty() {
-                        self.set(BLOCKED);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.set(BLOCKED),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    drop(out);
-                    return self.fail(&error);
-                }
-            }
-        }
-        if !rest.is_empty() {
-            if out.wants_memory() {
-                out.lend(self.core.take_spare());
-            }
-            out.push(rest);
-        }
-        let unsent = out.len();
-        drop(out);
-        if unsent > 0 || self.has(PRODUCER) {
-            self.wrote(unsent);
-        }
-    }
-    fn write_vectored(&self, parts: &[IoSlice<'_>]) {
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        if len == 0 || self.cannot_write() {
-            return;
-        }
-        if len >= AT_ONCE {
-            parts.iter().for_each(|part| self.write(part));
-            return;
-        }
-        let mut out = self.out.borrow_mut();
-        if out.wants_memory() {
-            out.lend(self.core.take_spare());
-        }
-        parts.iter().for_each(|part| out.push(part));
-        let unsent = out.len();
-        drop(out);
-        self.wrote(unsent);
-    }
-    fn write_bytes(&self, data: Bytes) {
-        if data.is_empty() || self.cannot_write() {
-            return;
-        }
-        let mut out = self.out.borrow_mut();
-        out.push_bytes(data);
-        let unsent = out.len();
-        drop(out);
-        self.wrote(unsent);
-    }
-    fn lose_connection(&self) {
-        if !self.has(DISCONNECTING | ABORTING | LOST) {
-            self.set(DISCONNECTING);
-            self.flush_soon();
-        }
-    }
-    fn lose_write_connection(&self) {
-        if !self.has(WRITE_LOSING | LOST) {
-            self.set(WRITE_LOSING);
-            self.flush_soon();
-        }
-    }
-    fn abort_connection(&self) {
-        if !self.has(ABORTING | LOST) {
-            self.set(ABORTING);
-            self.flush_soon();
-        }
-    }
-    fn fail_connection(&self, failure: Failure) {
-        if !self.has(FAILING | FAULTY | LOST) {
-            self.set(DISCONNECTING | FAILING);
-            *self.fault.borrow_mut() = Some(ConnectionClosed::Failed(failure));
-            self.flush_soon();
-        }
-    }
-    fn is_disconnecting(&self) -> bool {
-        self.has(DISCONNECTING | ABORTING | LOST)
-    }
-    fn is_connected(&self) -> bool {
-        !self.has(LOST)
-    }
-    fn unsent(&self) -> usize {
-        self.out.borrow().len()
-    }
-    fn when_flushed(&self) -> Deferred<()> {
-        if self.has(LOST | FAULTY | ABORTING) {
-            return Deferred::fail(ConnectionClosed::Done);
-        }
-        if self.out.borrow().is_empty() {
-            return Deferred::succeed(());
-        }
-        let (promise, deferred) = Deferred::new();
-        self.flush_waiters.borrow_mut().push(promise);
-        deferred
-    }
-    fn set_read_size(&self, bytes: usize) {
-        self.read_size.set(bytes.max(1));
-    }
-    fn pause_producing(&self) {
-        self.set(PAUSED);
-    }
-    fn resume_producing(&self) {
-        if self.has(PAUSED) {
-            self.clear(PAUSED);
-            if self.has(READABLE) && !self.has(DISCONNECTING | ABORTING | EOF) {
-                self.read_again();
-            }
-        }
-    }
-    fn register_producer(&self, producer: Box<dyn Producer>) {
-        self.register(Registered::Push(producer));
-    }
-    fn register_pull_producer(&self, producer: Box<dyn PullProducer>) {
-        self.register(Registered::Pull(producer));
-    }
-    fn unregister_producer(&self) {
-        if self.has(PRODUCER) {
-            self.clear(PRODUCER | PRODUCER_PAUSED);
-            // Its destructor is user code, and a transport's methods run none.
-            if let Some(producer) = self.producer.take() {
-                self.core.call_soon(Box::new(move || drop(producer)));
-            }
-            self.flush_soon();
-        }
-    }
-    fn peer(&self) -> Address {
-        self.peer.clone()
-    }
-    fn host(&self) -> Address {
-        let ask = || self.socket.borrow().as_ref().and_then(|socket| socket.host().ok()).unwrap_or(Address::Gone);
-        self.host.get_or_init(ask).clone()
-    }
-    fn set_tcp_no_delay(&self, on: bool) {
-        if let Some(socket) = &*self.socket.borrow() {
-            socket.set_tcp_no_delay(on);
-        }
-    }
-    fn set_tcp_keep_alive(&self, on: bool) {
-        if let Some(socket) = &*self.socket.borrow() {
-            socket.set_tcp_keep_alive(on);
-        }
-    }
-    fn clock(&self) -> Rc<dyn Clock> {
-        Reactor::of(&self.core).handle()
     }
 }

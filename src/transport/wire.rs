@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Timers of a wire are swept when there are this many.
+/// Timers of a wire are swept when there are this many, and no room for more.
 const SWEEP_TIMERS: usize = 16;
 
 struct Entry {
@@ -55,8 +55,9 @@ enum Event {
     Lost(ConnectionClosed),
     /// Another protocol takes over, with these bytes.
     Switch(Box<dyn Protocol>, Vec<u8>),
-    Told(Box<dyn FnOnce(&mut dyn Protocol)>),
+    Told(Told),
 }
+type Told = Box<dyn FnOnce(&mut dyn Protocol)>;
 
 #[derive(Default)]
 struct Table {
@@ -122,6 +123,21 @@ pub(super) fn open(transport: Rc<dyn Transport>, protocol: Box<dyn Protocol>) ->
 /// # Errors
 /// The panic of the protocol, already logged: the wire's owner closes the connection with it.
 pub(super) fn data_received(wire: TransportRef, data: &[u8]) -> Result<()> {
+    // The usual case first, at the price of looking twice otherwise.
+    let free = with(wire, |entry| match entry {
+        Entry { running: false, paused: false, extra: None, .. } => {
+            entry.running = entry.protocol.is_some();
+            entry.protocol.take()
+        }
+        _ => None,
+    });
+    if let Some(protocol) = free.flatten() {
+        let outcome = call(wire, protocol, |protocol| protocol.data_received(wire, data));
+        return match with(wire, |entry| entry.extra.is_none()) {
+            Some(false) => outcome.and(drain(wire)),
+            _ => outcome,
+        };
+    }
     match with(wire, |entry| (entry.running, entry.paused)) {
         Some((false, false)) => tell(wire, |protocol| protocol.data_received(wire, data)),
         Some((true, _)) => {
@@ -253,7 +269,8 @@ pub(super) fn is_paused(wire: TransportRef) -> bool {
     with(wire, |entry| entry.paused).unwrap_or(false)
 }
 pub(super) fn flow(wire: TransportRef) -> Flow {
-    let state = with(wire, |entry| (!entry.lost && entry.switching == 0).then(|| (entry.paused, entry.transport.clone())));
+    let state =
+        with(wire, |entry| (!entry.lost && entry.switching == 0).then(|| (entry.paused, entry.transport.clone())));
     match state.flatten() {
         Some((paused, Some(transport))) if !transport.is_disconnecting() => {
             if paused {
@@ -269,7 +286,7 @@ pub(super) fn flow(wire: TransportRef) -> Flow {
 pub(super) fn remember_timer(wire: TransportRef, timer: DelayedCall) {
     let known = with(wire, |entry| {
         let timers = &mut entry.extra.get_or_insert_default().timers;
-        if timers.len() >= SWEEP_TIMERS {
+        if timers.len() >= SWEEP_TIMERS && timers.len() == timers.capacity() {
             timers.retain(|timer| timer.active());
         }
         timers.push(timer);
@@ -351,9 +368,16 @@ fn deliver(wire: TransportRef, data: Vec<u8>) -> Result<()> {
         Flow::Go => return run(wire, |protocol| protocol.data_received(wire, &data)),
         Flow::Paused => hold(wire, Event::Data(data)),
         Flow::Over => {
-            if with(wire, |entry| !entry.lost && entry.switching > 0) == Some(true) {
-                queue(wire, Event::Data(data));
-            }
+            // Ahead of what the one between, which gets none, has left unread.
+            with(wire, |entry| {
+                let mut backlog = entry.extra.iter_mut().flat_map(|extra| &mut extra.backlog);
+                if let Some(unread) = backlog.find_map(|event| match event {
+                    Event::Switch(_, unread) => Some(unread),
+                    _ => None,
+                }) {
+                    unread.splice(0..0, data);
+                }
+            });
         }
     }
     Ok(())
@@ -366,7 +390,13 @@ fn run(wire: TransportRef, event: impl FnOnce(&mut dyn Protocol)) -> Result<()> 
         entry.running = protocol.is_some();
         protocol
     });
-    let Some(mut protocol) = protocol.flatten() else { return Ok(()) };
+    match protocol.flatten() {
+        Some(protocol) => call(wire, protocol, event),
+        None => Ok(()),
+    }
+}
+
+fn call(wire: TransportRef, mut protocol: Box<dyn Protocol>, event: impl FnOnce(&mut dyn Protocol)) -> Result<()> {
     let outcome = failure::catch(|| event(&mut *protocol));
     let mut protocol = Some(protocol);
     with(wire, |entry| {

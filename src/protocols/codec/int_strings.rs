@@ -15,7 +15,7 @@ const PREFIX: usize = size_of::<u32>();
 /// let mut output = BytesMut::new();
 /// Int32Strings::new().encode("hello", &mut output)?;
 /// assert_eq!(&output[..], b"\0\0\0\x05hello");
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Int32Strings {

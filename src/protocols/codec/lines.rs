@@ -18,7 +18,7 @@ const LONGEST: usize = 16_384;
 /// let mut input = BytesMut::from("one\r\ntwo");
 /// assert_eq!(lines.decode(&mut input)?.as_deref(), Some(&b"one"[..]));
 /// assert_eq!(lines.decode(&mut input)?, None);
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Lines {

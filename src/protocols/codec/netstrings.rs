@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes, BytesMut};
 /// let mut input = BytesMut::from("5:hello,0:,");
 /// assert_eq!(Netstrings::new().decode(&mut input)?.as_deref(), Some(&b"hello"[..]));
 /// assert_eq!(Netstrings::new().decode(&mut input)?.as_deref(), Some(&b""[..]));
-/// # twistlet::Result::Ok(())
+/// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Netstrings {
@@ -35,7 +35,9 @@ impl Netstrings {
         let mut length = 0u64;
         for (at, &byte) in input.iter().enumerate() {
             match byte {
-                b'0'..=b'9' if at == 1 && length == 0 => return Err(FrameError::Malformed("a colon after a length of 0")),
+                b'0'..=b'9' if at == 1 && length == 0 => {
+                    return Err(FrameError::Malformed("a colon after a length of 0"));
+                }
                 // The limit holds from the first digit that breaks it, so the digits that follow are never waited for.
                 b'0'..=b'9' => {
                     let longer = length.checked_mul(10).and_then(|length| length.checked_add(u64::from(byte - b'0')));

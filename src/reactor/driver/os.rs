@@ -52,6 +52,10 @@ impl Driver {
     pub(crate) fn waker(&self) -> Arc<mio::Waker> {
         Arc::clone(&self.waker)
     }
+    /// The poller's registry, for sockets that another thread takes over.
+    pub(crate) fn registry(&self) -> io::Result<mio::Registry> {
+        self.poll.registry().try_clone()
+    }
     pub(crate) fn register(&self, source: &mut impl mio::event::Source, token: usize) -> io::Result<()> {
         let both = mio::Interest::READABLE | mio::Interest::WRITABLE;
         self.poll.registry().register(source, mio::Token(token), both)

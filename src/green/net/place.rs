@@ -1,0 +1,453 @@
+//! Where a green socket is watched: which thread's reactor, under which watch, and whether somebody waits there.
+//!
+//! A socket outlives reactors and crosses threads, its waiters do neither. So the socket holds one atomic word, its home, and
+//! the `Watch` with the waiters is in a table of the home's thread. What must never happen here: a wait for which no event can
+//! come. Hence the home changes only while nobody waits, and a wait begins only where the home still is, by compare-and-swap.
+use crate::error::{Busy, ReactorError};
+use crate::green::hub::Hub;
+use crate::green::task::{Waiter, prepare, yield_once};
+use crate::reactor::driver::Readiness;
+use crate::reactor::{Core, Reactor, Source};
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Operations that did not wait before others get their turn.
+const BREATH: u32 = 64;
+
+/// Which way a wait is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Direction {
+    Read = 0,
+    Write = 1,
+}
+use Direction::{Read, Write};
+
+impl Direction {
+    /// In a home's word and in a watch's flags.
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+/// How a wait went.
+pub(super) enum Parked {
+    Woken,
+    /// The limit has passed.
+    Late,
+    /// The socket is watched elsewhere by now.
+    Moved,
+}
+
+/// What a watch knows of its socket, shifted by direction: an edge has come that no operation has used up; no edge will come
+/// any more; somebody waits.
+const READY: u8 = 0;
+const CLOSED: u8 = 2;
+const WAITING: u8 = 4;
+
+/// The reactor's end of a socket.
+pub(super) struct Watch {
+    word: Cell<u64>,
+    token: usize,
+    flags: Cell<u8>,
+    waiters: [Cell<Option<Waiter>>; 2],
+}
+
+impl Watch {
+    #[inline]
+    fn has(&self, what: u8, direction: Direction) -> bool {
+        self.flags.get() & direction.bit() << what != 0
+    }
+    #[inline]
+    fn set(&self, what: u8, direction: Direction) {
+        self.flags.set(self.flags.get() | direction.bit() << what);
+    }
+    #[inline]
+    fn clear(&self, what: u8, direction: Direction) {
+        self.flags.set(self.flags.get() & !(direction.bit() << what));
+    }
+    /// An operation would find nothing: the next edge says when to try.
+    #[inline]
+    pub(super) fn is_idle(&self, direction: Direction) -> bool {
+        !self.has(READY, direction)
+    }
+    /// An operation said that it would block.
+    #[inline]
+    pub(super) fn blocked(&self, direction: Direction) {
+        self.clear(READY, direction);
+    }
+    /// An operation got less than it asked for, so there is no more, and more will make another edge. Not so at the end.
+    #[inline]
+    pub(super) fn used_up(&self, direction: Direction) {
+        if !self.has(CLOSED, direction) {
+            self.clear(READY, direction);
+        }
+    }
+    /// The end of a direction, whoever made it.
+    pub(super) fn closed(&self, direction: Direction) {
+        self.set(CLOSED, direction);
+        self.wake(direction);
+    }
+    fn wake(&self, direction: Direction) {
+        self.set(READY, direction);
+        let slot = &self.waiters[direction as usize];
+        if let Some(waiter) = slot.take() {
+            waiter.wake();
+            // It stays the holder until it has left its wait.
+            slot.set(Some(waiter));
+        }
+    }
+    /// Refuses a second one in the same direction.
+    #[inline]
+    pub(super) fn is_free(&self, direction: Direction) -> io::Result<()> {
+        if self.has(WAITING, direction) { Err(self.busy(direction)) } else { Ok(()) }
+    }
+    #[cold]
+    fn busy(&self, direction: Direction) -> io::Error {
+        let slot = &self.waiters[direction as usize];
+        let waiter = slot.take();
+        let holder = waiter.as_ref().map_or_else(|| "another".to_owned(), Waiter::who);
+        slot.set(waiter);
+        busy(holder)
+    }
+}
+
+impl Source for Watch {
+    fn ready(&self, _core: &Rc<Core>, readiness: Readiness) {
+        if readiness.contains(Readiness::READ_CLOSED | Readiness::ERROR) {
+            self.set(CLOSED, Read);
+        }
+        if readiness.contains(Readiness::ERROR) {
+            self.set(CLOSED, Write);
+        }
+        if readiness.is_readable() {
+            self.wake(Read);
+        }
+        if readiness.is_writable() {
+            self.wake(Write);
+        }
+    }
+    fn shut(&self, core: &Rc<Core>) {
+        let ourselves = core.remove_source(self.token);
+        self.wake(Read);
+        self.wake(Write);
+        drop(ourselves);
+    }
+}
+
+fn busy(holder: String) -> io::Error {
+    let running = Hub::existing().and_then(|hub| hub.running());
+    let refused = running.map_or_else(|| "the main loop".to_owned(), |task| task.name());
+    io::Error::new(io::ErrorKind::ResourceBusy, Busy { holder, refused })
+}
+
+/// What other threads may do with a reactor that watches a socket.
+struct Link {
+    registry: mio::Registry,
+    forget: Box<dyn Fn(u32, usize) + Send + Sync>,
+    thread: String,
+}
+
+/// The watches of this thread's reactor.
+struct Here {
+    /// 0: no reactor has watched anything yet.
+    id: Cell<u32>,
+    core: RefCell<Weak<Core>>,
+    link: RefCell<Option<Arc<Link>>>,
+    watches: RefCell<Slab<Rc<Watch>>>,
+    breath: Cell<u32>,
+}
+thread_local! {
+    static HERE: Here = const {
+        Here {
+            id: Cell::new(0),
+            core: RefCell::new(Weak::new()),
+            link: RefCell::new(None),
+            watches: RefCell::new(Slab::new()),
+            breath: Cell::new(BREATH),
+        }
+    };
+}
+static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+
+impl Here {
+    /// This thread's reactor begins to watch sockets.
+    fn attach(core: &Rc<Core>) -> io::Result<Arc<Link>> {
+        let attached = HERE.with(|here| {
+            let same = here.id.get() != 0 && Weak::ptr_eq(&here.core.borrow(), &Rc::downgrade(core));
+            if same { here.link.borrow().clone() } else { None }
+        });
+        if let Some(link) = attached {
+            return Ok(link);
+        }
+        Here::detach(None);
+        let registry = core.driver().registry()?;
+        let inbox = Arc::downgrade(core.inbox());
+        let forget = move |slot, token| {
+            if let Some(inbox) = inbox.upgrade() {
+                // Refused when the reactor has ended, which has forgotten everything.
+                let _ = inbox.push(Box::new(move |_| Here::forget(slot, token)));
+            }
+        };
+        let thread = std::thread::current();
+        let thread = thread.name().map_or_else(|| format!("{:?}", thread.id()), |name| format!("'{name}'"));
+        let link = Arc::new(Link { registry, forget: Box::new(forget), thread });
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed).max(1);
+        core.add_end_hook(Box::new(move || Here::detach(Some(id))));
+        HERE.with(|here| {
+            here.id.set(id);
+            here.core.replace(Rc::downgrade(core));
+            here.link.replace(Some(Arc::clone(&link)));
+        });
+        Ok(link)
+    }
+    /// The reactor has ended.
+    fn detach(id: Option<u32>) {
+        let left = HERE.try_with(|here| {
+            if id.is_some_and(|id| id != here.id.get()) {
+                return None;
+            }
+            here.id.set(0);
+            Some((here.link.take(), here.watches.take(), here.core.take()))
+        });
+        drop(left);
+    }
+    /// A socket has left this thread's reactor.
+    fn forget(slot: u32, token: usize) {
+        let left = HERE.try_with(|here| {
+            let mut watches = here.watches.borrow_mut();
+            let is_it = watches.get(slot as usize).is_some_and(|watch| watch.token == token);
+            is_it.then(|| (watches.remove(slot as usize), here.core.borrow().upgrade()))
+        });
+        if let Ok(Some((watch, core))) = left {
+            let source = core.and_then(|core| core.remove_source(token));
+            drop((watch, source));
+        }
+    }
+}
+
+/// Whether the caller may wait: a green thread, or MAIN, that is not being unwound.
+pub(super) fn may_park() -> bool {
+    !std::thread::panicking() && Hub::current().is_some_and(|hub| !hub.is_stopped() && hub.running().is_some())
+}
+/// Lets the others run when this thread has gone on for long without a wait.
+#[inline]
+pub(super) fn breathe() {
+    let spent = HERE.try_with(|here| {
+        let left = here.breath.get().saturating_sub(1);
+        here.breath.set(left);
+        left == 0
+    });
+    if spent == Ok(true) {
+        take_turns();
+    }
+}
+#[cold]
+fn take_turns() {
+    let _ = HERE.try_with(|here| here.breath.set(BREATH));
+    let runs = Hub::existing().is_some_and(|hub| hub.core().is_in_loop() && hub.running().is_some());
+    if runs && !std::thread::panicking() {
+        // An error means that the reactor has stopped: nobody is left to take turns with.
+        let _ = yield_once();
+    }
+}
+/// This thread's reactor, made at need.
+fn core() -> io::Result<Rc<Core>> {
+    if Hub::existing().is_none() && Core::current().is_none() {
+        Reactor::new()?;
+    }
+    match Hub::current() {
+        Some(hub) if !hub.is_stopped() => Ok(Rc::clone(hub.core())),
+        _ => Err(crate::failure::Failure::from(ReactorError::Stopped).into()),
+    }
+}
+/// A name for it.
+pub(super) fn reactor() -> io::Result<Reactor> {
+    Ok(Reactor::of(&*core()?))
+}
+pub(super) fn now() -> io::Result<std::time::Instant> {
+    Ok(core()?.now())
+}
+
+/// A home: id of the reactor, slot of the watch, who waits. 0: none.
+fn word(id: u32, slot: u32) -> u64 {
+    u64::from(id) << 32 | u64::from(slot) << 2
+}
+fn id(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+fn slot(word: u64) -> u32 {
+    word as u32 >> 2
+}
+const WAITERS: u64 = 3;
+
+#[derive(Default)]
+struct Way {
+    link: std::sync::Weak<Link>,
+    token: usize,
+}
+
+/// The socket's end.
+#[derive(Default)]
+pub(super) struct Place {
+    home: AtomicU64,
+    /// How to leave the home from another thread. Locked by whoever changes the home.
+    way: Mutex<Way>,
+    /// Somebody may have duplicated the descriptor: closing ours would leave the poller watching.
+    exposed: AtomicBool,
+}
+
+impl Place {
+    pub(super) fn expose(&self) {
+        self.exposed.store(true, Ordering::Relaxed);
+    }
+    fn lock(&self) -> MutexGuard<'_, Way> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// The watch, if it is on this thread.
+    #[inline]
+    pub(super) fn find(&self) -> Option<Rc<Watch>> {
+        let home = self.home.load(Ordering::Acquire);
+        if home == 0 {
+            return None;
+        }
+        let find = |here: &Here| {
+            if here.id.get() == id(home) { here.watches.borrow().get(slot(home) as usize).cloned() } else { None }
+        };
+        HERE.try_with(find).ok().flatten()
+    }
+
+    /// The watch, after making this thread's reactor the home.
+    pub(super) fn settle(&self, fd: RawFd) -> io::Result<Rc<Watch>> {
+        let core = core()?;
+        let mut way = self.lock();
+        if let Some(watch) = self.find() {
+            return Ok(watch);
+        }
+        self.leave_elsewhere(fd, &way)?;
+        let link = Here::attach(&core)?;
+        let token = core.reserve();
+        // Ready until an operation says otherwise: there has been no edge yet.
+        let flags = Cell::new(Read.bit() | Write.bit());
+        let watch = Rc::new(Watch { word: Cell::new(0), token, flags, waiters: Default::default() });
+        let slot = HERE.with(|here| {
+            let slot = here.watches.borrow_mut().insert(Rc::clone(&watch)) as u32;
+            watch.word.set(word(here.id.get(), slot));
+            slot
+        });
+        core.install_source(token, watch.clone());
+        let registered = core.driver().register_fd(fd, token);
+        if let Err(error) = registered {
+            Here::forget(slot, token);
+            return Err(error);
+        }
+        *way = Way { link: Arc::downgrade(&link), token };
+        self.home.store(watch.word.get(), Ordering::Release);
+        Ok(watch)
+    }
+    /// Ends the watch by another thread's reactor, unless somebody waits there.
+    fn leave_elsewhere(&self, fd: RawFd, way: &Way) -> io::Result<()> {
+        loop {
+            let home = self.home.load(Ordering::Acquire);
+            if home == 0 {
+                return Ok(());
+            }
+            let link = way.link.upgrade();
+            if let Some(link) = &link
+                && home & WAITERS != 0
+            {
+                return Err(busy(format!("a green thread of OS thread {}", link.thread)));
+            }
+            if self.home.compare_exchange(home, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                continue;
+            }
+            if let Some(link) = link {
+                // Fails only when the descriptor is not watched, which is what is wanted.
+                let _ = link.registry.deregister(&mut mio::unix::SourceFd(&fd));
+                (link.forget)(slot(home), way.token);
+            }
+            return Ok(());
+        }
+    }
+
+    /// The socket is about to be closed, or given away.
+    pub(super) fn leave(&self, fd: RawFd) {
+        let way = self.lock();
+        let home = self.home.swap(0, Ordering::AcqRel);
+        if home == 0 {
+            return;
+        }
+        if let Some(link) = way.link.upgrade() {
+            if self.exposed.load(Ordering::Relaxed) {
+                let _ = link.registry.deregister(&mut mio::unix::SourceFd(&fd));
+            }
+            let here = HERE.try_with(|here| here.id.get() == id(home)).unwrap_or(false);
+            if here { Here::forget(slot(home), way.token) } else { (link.forget)(slot(home), way.token) }
+        }
+    }
+
+    /// Parks the calling green thread until there is news.
+    #[track_caller]
+    pub(super) fn park(
+        &self,
+        watch: &Rc<Watch>,
+        direction: Direction,
+        reason: &'static str,
+        limit: Option<Duration>,
+    ) -> io::Result<Parked> {
+        watch.is_free(direction)?;
+        let wait = prepare()?;
+        if !self.begin(watch.word.get(), direction) {
+            return Ok(Parked::Moved);
+        }
+        watch.waiters[direction as usize].set(Some(wait.waiter()));
+        watch.set(WAITING, direction);
+        let waiting = Waiting { place: self, watch, direction };
+        let in_time = wait.park_timeout(reason, limit)?;
+        drop(waiting);
+        let _ = HERE.try_with(|here| here.breath.set(BREATH));
+        Ok(if in_time { Parked::Woken } else { Parked::Late })
+    }
+    /// A wait begins, if the home still is there.
+    fn begin(&self, home: u64, direction: Direction) -> bool {
+        let mut old = self.home.load(Ordering::Relaxed);
+        while old & !WAITERS == home {
+            let new = old | u64::from(direction.bit());
+            match self.home.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(other) => old = other,
+            }
+        }
+        false
+    }
+    fn end(&self, home: u64, direction: Direction) {
+        let mut old = self.home.load(Ordering::Relaxed);
+        while old & !WAITERS == home {
+            let new = old & !u64::from(direction.bit());
+            match self.home.compare_exchange_weak(old, new, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(other) => old = other,
+            }
+        }
+    }
+}
+
+/// Leaves the wait, however it ends.
+struct Waiting<'a> {
+    place: &'a Place,
+    watch: &'a Watch,
+    direction: Direction,
+}
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.watch.clear(WAITING, self.direction);
+        let waiter = self.watch.waiters[self.direction as usize].take();
+        self.place.end(self.watch.word.get(), self.direction);
+        drop(waiter);
+    }
+}

@@ -1,0 +1,250 @@
+//! The protocol of waiting: `prepare`, tell somebody the `Waiter`, `park`.
+//!
+//! Each wait has an identity, so that a late wake-up of an earlier wait does nothing. A wake-up only puts the green thread into
+//! the reactor's queue (G1). One that came before a kill or a deadline wins: what was handed over is never lost, and the
+//! interruption comes at the next wait. No user code may run between `prepare` and `park`: it might wait itself.
+use super::{State, Task};
+use crate::clock::DelayedCall;
+use crate::error::{Killed, ReactorError};
+use crate::failure::{Failure, Result};
+use crate::green::hub::Hub;
+use crate::greenlet::Greenlet;
+use std::panic::Location;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A wait that begins: made by the green thread that is going to wait.
+pub(crate) struct Wait {
+    task: Rc<Task>,
+    id: u64,
+    site: &'static Location<'static>,
+}
+
+/// What whoever ends the wait holds.
+#[derive(Clone)]
+pub(crate) struct Waiter {
+    task: Rc<Task>,
+    id: u64,
+}
+
+/// Begins a wait.
+///
+/// # Errors
+/// `Killed` while the green thread unwinds (G5); `ReactorError::Stopped`.
+///
+/// # Panics
+/// In the main loop and its callbacks (G3). Unwinds when the green thread has been killed or a deadline has passed.
+#[track_caller]
+#[inline]
+pub(crate) fn prepare() -> Result<Wait> {
+    let site = Location::caller();
+    if !Greenlet::can_switch() {
+        return Err(cannot_switch());
+    }
+    let task = match Hub::running_at_once() {
+        Some(task) => task,
+        None => running(site)?,
+    };
+    if crate::shared::is_inside_call() {
+        cannot_wait_inside(site);
+    }
+    if task.interrupted.get()
+        && let Some(token) = task.interruption()
+    {
+        task.raise(token)?;
+    }
+    if task.hub.is_stopped() {
+        return Err(ReactorError::Stopped.into());
+    }
+    let id = task.wait.get() + 1;
+    task.wait.set(id);
+    task.woken.set(false);
+    task.late.set(false);
+    task.state.set(State::Preparing);
+    Ok(Wait { task, id, site })
+}
+
+#[cold]
+fn running(site: &'static Location<'static>) -> Result<Rc<Task>> {
+    let Some(hub) = Hub::current() else { return Err(ReactorError::Stopped.into()) };
+    match hub.running() {
+        Some(task) => Ok(task),
+        None => cannot_block(site),
+    }
+}
+/// Never switch while unwinding: every other green thread would see a thread that panics. Nor while the thread ends.
+#[cold]
+fn cannot_switch() -> Failure {
+    if std::thread::panicking() { Killed.into() } else { ReactorError::Stopped.into() }
+}
+#[cold]
+fn cannot_block(site: &'static Location<'static>) -> ! {
+    panic!(
+        "a blocking call in the main loop, at {site}: a callback must return at once. Run this in a green thread, by \
+         defer_to_green_thread() or spawn(), or use what does not wait (poll, try_*, a Deferred's add_callback)"
+    );
+}
+
+#[cold]
+fn cannot_wait_inside(site: &'static Location<'static>) -> ! {
+    panic!(
+        "a blocking call inside a call on a Shared object, at {site}: the object is borrowed, and whoever wants it meanwhile \
+         would wait for ever. Return a Deferred, or wait outside the call"
+    );
+}
+
+impl Wait {
+    /// For whoever is to end the wait.
+    pub(crate) fn waiter(&self) -> Waiter {
+        Waiter { task: Rc::clone(&self.task), id: self.id }
+    }
+    /// Whether it has been woken; a hand-over to it counts then.
+    pub(crate) fn is_woken(&self) -> bool {
+        self.task.wait.get() == self.id && self.task.woken.get()
+    }
+    /// Suspends this green thread until its waiter is woken; at once when it has been. `reason` is for people.
+    ///
+    /// # Errors
+    /// `Deadlock` on MAIN, `ReactorError::Stopped`, and what `prepare` says. Unwinds when the green thread is killed or a
+    /// deadline passes.
+    #[inline]
+    pub(crate) fn park(&self, reason: &'static str) -> Result<()> {
+        let task = &self.task;
+        debug_assert_eq!(task.wait.get(), self.id, "user code waited between prepare and park");
+        let mut switched = Ok(());
+        // One that has been interrupted since `prepare` does not suspend.
+        if !task.woken.get() && !task.interrupted.get() {
+            task.reason.set(reason);
+            task.site.set(self.site);
+            task.state.set(State::Parked);
+            switched = switch_away(task);
+        }
+        task.state.set(State::Running);
+        if task.woken.get() {
+            return Ok(());
+        }
+        self.ended_otherwise(switched)
+    }
+    #[cold]
+    fn ended_otherwise(&self, switched: Result<()>) -> Result<()> {
+        let task = &self.task;
+        // From here on a wake-up of this wait is late.
+        task.wait.set(self.id + 1);
+        switched?;
+        if let Some(failure) = task.fault.take() {
+            return Err(failure);
+        }
+        if let Some(token) = task.interruption() {
+            task.raise(token)?;
+        }
+        Err(ReactorError::Stopped.into())
+    }
+    /// As `park`, until `limit` has passed. `false`: it has, and nobody woke it.
+    pub(crate) fn park_timeout(&self, reason: &'static str, limit: Option<Duration>) -> Result<bool> {
+        let Some(limit) = limit else { return self.park(reason).map(|()| true) };
+        let timer = {
+            let waiter = self.waiter();
+            CancelOnDrop(self.task.hub.core().schedule(limit, Box::new(move || waiter.time_is_up())))
+        };
+        self.park(reason)?;
+        drop(timer);
+        Ok(!self.task.late.get())
+    }
+}
+impl Drop for Wait {
+    #[inline]
+    fn drop(&mut self) {
+        if self.task.wait.get() == self.id {
+            if self.task.state.get() == State::Preparing {
+                self.task.state.set(State::Running);
+            }
+            self.task.wait.set(self.id + 1);
+        }
+    }
+}
+
+struct CancelOnDrop(DelayedCall);
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// To the loop. Returns when this green thread is resumed, or there is no loop any more.
+#[inline]
+fn switch_away(task: &Rc<Task>) -> Result<()> {
+    // Perhaps a raw greenlet of the user's, on top of this green thread: it is who waits.
+    task.greenlet.set(Some(Greenlet::current()));
+    drop(task.hub.leave());
+    loop {
+        let switched = task.hub.switch_to_loop();
+        if task.state.get() == State::Running {
+            return Ok(());
+        }
+        if switched.is_err() || !task.hub.has_loop() {
+            // MAIN, and the loop has ended or could not begin.
+            drop(task.greenlet.take());
+            task.hub.enter(Rc::clone(task));
+            return switched;
+        }
+        // Somebody switched here by hand: the wait goes on.
+    }
+}
+
+impl Waiter {
+    /// Ends the wait. `false`: it had ended already, and whoever meant to hand something over keeps it.
+    #[inline]
+    pub(crate) fn wake(&self) -> bool {
+        let task = &self.task;
+        if task.wait.get() != self.id || task.woken.get() {
+            return false;
+        }
+        match task.state.get() {
+            State::Preparing => {
+                task.woken.set(true);
+                true
+            }
+            State::Parked => {
+                task.woken.set(true);
+                task.resume_soon();
+                true
+            }
+            _ => false,
+        }
+    }
+    fn time_is_up(&self) {
+        if self.wake() {
+            self.task.late.set(true);
+        }
+    }
+    /// Whether the wait still goes on.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let task = &self.task;
+        task.wait.get() == self.id && !task.woken.get() && matches!(task.state.get(), State::Preparing | State::Parked)
+    }
+    pub(crate) fn is_same(&self, other: &Waiter) -> bool {
+        self.id == other.id && Rc::ptr_eq(&self.task, &other.task)
+    }
+    /// Who waits, for messages.
+    pub(crate) fn who(&self) -> String {
+        self.task.name()
+    }
+}
+
+/// Lets everybody else who is ready run once.
+#[track_caller]
+pub(crate) fn yield_once() -> Result<()> {
+    let wait = prepare()?;
+    let task = &wait.task;
+    task.reason.set("its turn");
+    task.site.set(wait.site);
+    task.woken.set(true);
+    task.resume_soon();
+    let switched = switch_away(task);
+    task.state.set(State::Running);
+    switched?;
+    if let Some(token) = task.interruption() {
+        return task.raise(token);
+    }
+    if task.hub.has_loop() { Ok(()) } else { Err(ReactorError::Stopped.into()) }
+}
