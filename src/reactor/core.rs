@@ -257,6 +257,7 @@ impl Core {
         self.looping.get()
     }
     /// Whether the loop has not run yet, or was left by `crash`.
+    #[cfg(feature = "green")]
     pub(crate) fn may_run_again(&self) -> bool {
         self.state.get() == State::Idle
     }

@@ -25,6 +25,8 @@ impl Core {
     /// Queues a call for the next turn.
     pub(crate) fn call_soon(&self, call: Box<dyn FnOnce()>) {
         if self.state.get() != State::Closed {
+            // Between a call and the one it queues there is I/O: callbacks count on it.
+            self.poll_soon();
             self.ready.borrow_mut().push_back(Job::Call(call));
         }
     }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 /// Output written while output is flushed is flushed too, this often, before the poll.
 const FLUSH_ROUNDS: usize = 4;
-/// A poll costs as much as twenty switches between green threads: while there is work, it waits until so many jobs have run.
+/// A poll costs as much as twenty switches between green threads: while they wake each other, it waits until so many have
+/// run.
 const JOBS_A_POLL: usize = 64;
 
 impl Core {
@@ -75,6 +76,10 @@ impl Core {
         self.flush_all();
     }
 
+    /// The next poll is not put off.
+    pub(in crate::reactor) fn poll_soon(&self) {
+        self.jobs.set(JOBS_A_POLL);
+    }
     /// Whether the next turn follows at once: there is work, and I/O has not waited long for its turn.
     fn may_skip_poll(&self) -> bool {
         self.jobs.get() < JOBS_A_POLL && !self.ready.borrow().is_empty() && self.again.borrow().is_empty()
