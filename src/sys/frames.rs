@@ -22,6 +22,7 @@ pub(super) fn moved() -> bool {
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod glibc {
+    use crate::sys::block::on_native_stack;
     use std::cell::Cell;
     use std::ffi::c_void;
     use std::mem;
@@ -67,7 +68,7 @@ mod glibc {
         let mut search = Search { runner: runner(), found: false, seen: 0, last: [UNKNOWN; DEPTH] };
         // SAFETY: `step` keeps to what a callback of it may do, and gets the search that outlives the call.
         unsafe { _Unwind_Backtrace(step, (&raw mut search).cast()) };
-        if !search.found {
+        if !search.found && on_native_stack() {
             let (low, high) = bounds();
             let good = |mark: &Mark| {
                 let inside = (low..high).contains(&mark.at.addr());

@@ -257,16 +257,25 @@ pub(super) fn end_thread() {
             slab.left.set(slab.carved.get());
             next = slab.older;
         }
-        for class in &pool.free {
-            let mut next = class.replace(ptr::null());
+        let each_free = |class: &Cell<*const Seat>, run: fn(Stack)| {
+            let mut next = class.get();
             while let Some(seat) = NonNull::new(next.cast_mut()) {
                 let stack = Stack(seat);
                 next = stack.seat().next.get();
-                stack.slab().left.set(stack.slab().left.get() - 1);
+                run(stack);
+            }
+        };
+        for class in &pool.free {
+            each_free(class, |stack| stack.slab().left.set(stack.slab().left.get() - 1));
+        }
+        // Only what cannot be unmapped is worth a look.
+        for class in &pool.free {
+            each_free(class, |stack| {
                 if stack.slab().left.get() > 0 {
                     shrink(stack);
                 }
-            }
+            });
+            class.set(ptr::null());
         }
         while !at.is_null() {
             // SAFETY: as above; `unmap` frees only the one whose `older` was read before.
