@@ -275,7 +275,7 @@ fn std_s_errors_keep_what_happened() {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         let back = Failure::from(error);
         assert_eq!(back.check(), Some(&ConnectionClosed::Lost(Some(ErrorKind::ConnectionReset))));
-        assert_eq!((&near).write(b"x").unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(Write::write(&mut &near, b"x").unwrap_err().kind(), ErrorKind::ConnectionReset);
     });
 }
 

@@ -603,3 +603,75 @@ fn a_decoder_may_write_and_have_messages_though_no_bytes_came() {
         assert_eq!(far.read_n(8).unwrap(), "attached");
     });
 }
+
+/// Random readers, deadlines and kills: each byte is read once, in order, and nobody waits for ever.
+#[test]
+fn whoever_reads_times_out_or_is_killed_no_byte_is_lost_or_read_twice() {
+    for seed in 1..=20u64 {
+        guarded(move || {
+            let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let mut random = move |below: u64| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state % below
+            };
+            let (near, far) = pair();
+            let read = Rc::new(RefCell::new(Vec::new()));
+            let (mut sent, mut readers) = (Vec::new(), Vec::new());
+            for _ in 0..150 {
+                match random(7) {
+                    0..=2 => {
+                        let (near, read, way) = (near.clone(), read.clone(), random(4));
+                        let limit = Duration::from_micros(random(300));
+                        let amount = 1 + random(5) as usize;
+                        readers.push(spawn(move || {
+                            loop {
+                                let bytes = match way {
+                                    0 => near.recv()?.unwrap_or_default(),
+                                    1 => near.read_n(amount)?,
+                                    2 => match near.recv_timeout(limit) {
+                                        Err(failure) if failure.is::<TimedOut>() => return Ok(()),
+                                        read => read?.unwrap_or_default(),
+                                    },
+                                    _ => match with_timeout(limit, || near.recv_n(amount)) {
+                                        Err(_) => return Ok(()),
+                                        Ok(bytes) => bytes?,
+                                    },
+                                };
+                                if bytes.is_empty() {
+                                    return Ok(());
+                                }
+                                read.borrow_mut().extend_from_slice(&bytes);
+                                if bytes[0] % 3 == 0 {
+                                    yield_now();
+                                }
+                            }
+                        }));
+                    }
+                    3 if !readers.is_empty() => readers[random(readers.len() as u64) as usize].kill(),
+                    4 => sleep(Duration::from_micros(random(200))),
+                    5 => yield_now(),
+                    _ => {
+                        let chunk: Vec<u8> = (0..1 + random(9)).map(|n| (sent.len() as u64 + n) as u8).collect();
+                        sent.extend_from_slice(&chunk);
+                        far.write(chunk).unwrap();
+                    }
+                }
+            }
+            drop(far);
+            readers.push(spawn({
+                let (near, read) = (near.clone(), read.clone());
+                move || {
+                    let rest = near.read_all()?;
+                    read.borrow_mut().extend_from_slice(&rest);
+                    Ok(())
+                }
+            }));
+            for outcome in wait_all(readers) {
+                assert!(outcome.as_ref().err().is_none_or(Failure::is::<Killed>), "{outcome:?}");
+            }
+            assert_eq!(*read.borrow(), sent, "seed {seed}");
+        });
+    }
+}

@@ -35,10 +35,7 @@ fn clients(at: std::net::SocketAddr, words: &[&str]) -> Vec<GreenTransport> {
     };
     words.iter().map(connect).collect()
 }
-fn started<D>(factory: &SpawnFactory<D>, n: usize)
-where
-    D: twistlet::protocols::Decoder,
-{
+fn started(factory: &SpawnFactory, n: usize) {
     until(|| factory.running() == n);
 }
 
@@ -258,7 +255,7 @@ fn a_hundred_handlers_started_in_one_turn_are_waited_for_in_the_order_of_their_c
             conn.read_all()?;
             // The later ones end first.
             sleep(Duration::from_micros(100 * (100 - number)));
-            if number % 10 == 0 { Err(Failure::msg(number)) } else { Ok(()) }
+            if number.is_multiple_of(10) { Err(Failure::msg(number)) } else { Ok(()) }
         });
         let at = listen(factory.clone());
         let conns: Vec<_> = (0..100).map(|_| creator().connect_tcp(at).unwrap()).collect();

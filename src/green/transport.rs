@@ -30,7 +30,7 @@ use turn::Limit;
 /// verbs take `&self`, so that one green thread may write, or close, while another reads.
 ///
 /// `D` says what a message is: [`Raw`] bytes as they come, [`Lines`], a [`Decoder`] of one's own. Several readers are served
-/// in the order they came.
+/// in the order they came, each with all it asked for; those who wait when the connection breaks all hear of it.
 ///
 /// ```no_run
 /// use twistlet::Reactor;
@@ -96,8 +96,8 @@ impl<D: Decoder> GreenTransport<D> {
     /// given first, then the error once, then `None`.
     ///
     /// # Errors
-    /// [`ConnectionClosed`](crate::ConnectionClosed) with how the connection broke; the decoder's error, after which the
-    /// connection is being closed.
+    /// [`ConnectionClosed`](crate::ConnectionClosed) with how the connection broke; the decoder's error, with which the
+    /// connection is closed; [`Busy`](crate::error::Busy) for a decoder that reads its own connection.
     ///
     /// # Blocking
     /// Until there is a message or the end.
@@ -105,10 +105,11 @@ impl<D: Decoder> GreenTransport<D> {
     pub fn recv(&self) -> Result<Option<D::Item>> {
         self.recv_until(None)
     }
-    /// As [`recv`](GreenTransport::recv), no longer than `limit`. Zero only looks, and is safe anywhere.
+    /// As [`recv`](GreenTransport::recv), no longer than `limit`. Zero only looks, and is safe anywhere: what has arrived
+    /// is given, and a chunk more let come for the next look.
     ///
     /// # Errors
-    /// [`TimedOut`] when `limit` has passed: nothing is lost. Otherwise as `recv`.
+    /// [`TimedOut`](crate::TimedOut) when `limit` has passed: nothing is lost. Otherwise as `recv`.
     ///
     /// # Blocking
     /// At most for `limit`.
@@ -151,10 +152,12 @@ impl<D: Decoder> GreenTransport<D> {
     /// peer holds its writer back. Writing nothing returns at once.
     ///
     /// # Errors
-    /// [`ConnectionClosed`](crate::ConnectionClosed) once the connection is gone, with how it ended.
+    /// [`ConnectionClosed`](crate::ConnectionClosed) once the connection is gone, with how it ended, or once
+    /// [`lose_write_connection`](GreenTransport::lose_write_connection) has closed the write side (a broken pipe).
     ///
     /// # Blocking
-    /// While the transport holds more. Interrupted, the bytes stay queued.
+    /// While the transport holds more. Interrupted, the bytes stay queued. Where nobody may wait, in the main loop, a write
+    /// that need not is fine.
     #[track_caller]
     pub fn write(&self, data: impl AsRef<[u8]>) -> Result<()> {
         self.write_slice(data.as_ref())
@@ -226,7 +229,7 @@ impl<D: Decoder> GreenTransport<D> {
     /// returns at once.
     ///
     /// # Errors
-    /// How the connection broke, unless a reader has been told.
+    /// How the connection broke, unless a reader had been told before.
     ///
     /// # Blocking
     /// Until the output has left and the connection is gone.
@@ -235,7 +238,8 @@ impl<D: Decoder> GreenTransport<D> {
         self.lose_connection();
         self.conn.wait_end()
     }
-    /// The same connection with other messages: lines first, then a body. The bytes not yet parsed stay.
+    /// The same connection with other messages: lines first, then a body. The bytes not yet parsed stay. A clone goes on with
+    /// the old ones, and the two may take turns where one message ends and the next begins.
     pub fn reframe<E: Decoder>(self, decoder: E) -> GreenTransport<E> {
         GreenTransport::with_handle(Rc::clone(&self.conn), decoder)
     }
@@ -303,7 +307,7 @@ impl GreenTransport<Lines> {
     pub fn read_line(&self) -> Result<Option<Bytes>> {
         self.recv()
     }
-    /// Sends a line and its delimiter; never waits (twistedutil's `sendline`).
+    /// Sends a line and its delimiter; never waits, and does nothing once the connection is gone (twistedutil's `sendline`).
     pub fn send_line(&self, line: impl AsRef<[u8]>) {
         if let Ok(line) = self.encode(line) {
             self.transport().write_bytes(line);

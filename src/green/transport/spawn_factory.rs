@@ -48,7 +48,7 @@ impl<D: Decoder> Inner<D> {
         &self,
         transport: GreenTransport<D>,
         running: Rc<Running>,
-        done: impl FnOnce(Result<(), &Failure>) + 'static,
+        done: impl FnOnce(Result<&(), &Failure>) + 'static,
     ) {
         let handler = Rc::clone(&self.handler);
         let keep_open = self.keep_open.get();
@@ -58,7 +58,7 @@ impl<D: Decoder> Inner<D> {
             running.greenlet.set(Some(Greenlet::current()));
             settle(handler(transport))
         });
-        thread.link(move |outcome| done(outcome.map(|()| ())));
+        thread.link(done);
     }
     fn protocol(self: &Rc<Self>, made: impl FnOnce(Rc<Self>, Rc<Conn>) + 'static) -> Option<Box<dyn Protocol>> {
         let inner = Rc::clone(self);
@@ -84,10 +84,10 @@ impl Running {
         let _ = running.peer.set(conn.peer());
         Rc::new(running)
     }
-    fn done(&self, outcome: Result<(), &Failure>) {
+    fn done(&self, outcome: Result<&(), &Failure>) {
         let greenlet = self.greenlet.take();
         drop(greenlet);
-        let _ = self.outcome.set(outcome.map_err(Failure::clone));
+        let _ = self.outcome.set(outcome.copied().map_err(Failure::clone));
         if self.awaited.get() == 0 {
             self.report();
         }
@@ -220,7 +220,7 @@ impl<D: Decoder> SpawnFactory<D> {
         self.0.keep_open.set(true);
         self
     }
-    /// How many handlers run.
+    /// How many handlers run, whether somebody waits for them or not.
     pub fn running(&self) -> usize {
         self.0.running.borrow().len()
     }
