@@ -5,8 +5,9 @@ use super::core::{Core, State};
 use crate::failure;
 use std::rc::Rc;
 
-/// How far ahead in the queue memory is fetched.
+/// How far ahead in the queue memory is fetched, and in how long a queue: what takes turns in a short one is in the cache.
 const PREFETCH: usize = 1;
+const LONG_QUEUE: usize = 256;
 
 /// Work that is queued without an allocation: a green thread that is to go on, a future's task.
 pub(crate) trait Runnable {
@@ -63,7 +64,9 @@ impl Core {
     fn next_job(&self) -> Option<Job> {
         let mut ready = self.ready.borrow_mut();
         let job = ready.pop_front();
-        if let Some(Job::Run(later)) = ready.get(PREFETCH) {
+        if ready.len() > LONG_QUEUE
+            && let Some(Job::Run(later)) = ready.get(PREFETCH)
+        {
             later.prefetch();
         }
         job

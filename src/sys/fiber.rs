@@ -149,6 +149,29 @@ impl Fiber {
         }
     }
 
+    /// From a fiber made by [`Self::spawn`] to its successor, if that is the one whose [`Self::id`] is given. `false`, and
+    /// nothing has happened, where it is not, or cannot run.
+    #[inline(always)]
+    pub(crate) fn transfer_to_successor(id: usize) -> bool {
+        let current = CURRENT.get();
+        if current.is_null() {
+            return false;
+        }
+        // SAFETY: the block of the code running here is there, and only this thread's code changes its successor; the
+        // reference is gone before any other runs.
+        let (spawned, successor) = unsafe {
+            let block = &*current;
+            (!block.is(BOXED) && !block.is(MAIN), (*block.successor.as_ptr()).as_ref().map(|successor| successor.0))
+        };
+        let Some(target) = successor.filter(|target| spawned && target.as_ptr() as usize == id) else { return false };
+        // SAFETY: the successor counts as a handle, so its block is there.
+        let target = unsafe { target.as_ref() };
+        let Some(context) = target.saved.get() else { return false };
+        // SAFETY: as in `transfer`.
+        unsafe { go(current, target, context) };
+        true
+    }
+
     #[cold]
     #[inline(never)]
     fn transfer_slowly(&self) {
