@@ -282,7 +282,7 @@ impl Hub {
         let running = self.current.take();
         self.current.set(running.clone());
         let (Some(main), Some(running)) = (main, running) else { return };
-        if self.mode.get() == Mode::Implicit && Rc::ptr_eq(&main, &running) && !std::thread::panicking() {
+        if self.mode.get() == Mode::Implicit && Rc::ptr_eq(&main, &running) && Greenlet::can_switch() {
             main.will_return_here();
             drop(self.leave());
             while self.has_loop() {

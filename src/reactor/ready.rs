@@ -40,7 +40,6 @@ impl Core {
     pub(super) fn run_ready(&self) {
         let mut left = self.ready.borrow().len();
         // What is queued meanwhile waits for the next turn.
-        self.jobs.set(self.jobs.get() + left);
         while left > 0 {
             // One guard for the whole run of the queue: a panic costs a new one, an ordinary job none.
             let run = failure::catch(|| {

@@ -98,10 +98,6 @@ impl Wait {
     pub(crate) fn waiter(&self) -> Waiter {
         Waiter { task: Rc::clone(&self.task), id: self.id }
     }
-    /// Whether it has been woken; a hand-over to it counts then.
-    pub(crate) fn is_woken(&self) -> bool {
-        self.task.wait.get() == self.id && self.task.woken.get()
-    }
     /// Suspends this green thread until its waiter is woken; at once when it has been. `reason` is for people.
     ///
     /// # Errors
