@@ -1,4 +1,5 @@
 //! `block_on`: Deferreds as synchronous calls (TW-01 to TW-10, D2, D3).
+#![cfg(feature = "green")]
 mod guard;
 use guard::{Trace, guarded, joined, logged};
 use std::cell::Cell;

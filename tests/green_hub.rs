@@ -1,4 +1,5 @@
 //! The hub: its two modes, their ends, deadlocks, several threads, raw greenlets among green threads (HB, D8, G7).
+#![cfg(feature = "green")]
 mod guard;
 use guard::{Trace, guarded, joined, logged, panic_of};
 use std::cell::{Cell, RefCell};

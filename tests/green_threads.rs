@@ -1,4 +1,5 @@
 //! `spawn` and its relatives: order, outcomes, links, handles, failures nobody saw (GT, G6, D10, D12).
+#![cfg(feature = "green")]
 mod guard;
 use guard::{Trace, guarded, joined, logged, panic_of};
 use std::cell::{Cell, RefCell};

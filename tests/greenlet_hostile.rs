@@ -1,4 +1,5 @@
 //! Closures, destructors and payloads that do their worst: nothing of it may touch a stack that is somebody else's.
+#![cfg(feature = "green")]
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any, resume_unwind};
 use std::rc::Rc;
