@@ -161,9 +161,8 @@ impl Fiber {
             (!block.is(BOXED) && !block.is(MAIN), (*block.successor.as_ptr()).as_ref().map(|successor| successor.0))
         };
         let Some(target) = successor.filter(|target| spawned && target.as_ptr() as usize == id) else { return false };
-        // SAFETY: the successor counts as a handle, so its block is there.
-        let target = unsafe { target.as_ref() };
-        let Some(context) = target.saved.get() else { return false };
+        // SAFETY: the successor counts as a handle, so its block is there; the reference is gone before the jump.
+        let Some(context) = (unsafe { target.as_ref() }).saved.get() else { return false };
         // SAFETY: as in `transfer`.
         unsafe { go(current, target, context) };
         true
