@@ -1,8 +1,8 @@
 //! Every example as a program: usage, what it prints, Ctrl-C.
 mod support;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use support::{Program, dial, example};
+use support::{Program, dial};
 
 #[track_caller]
 fn assert_usage(name: &str, args: &[&str]) {
@@ -59,7 +59,8 @@ fn a_port_in_use_is_a_message_and_exit_status_1() {
 #[cfg(feature = "green")]
 mod green {
     use super::*;
-    use support::{exchange, folder, noise_file};
+    use std::io::{BufRead, BufReader};
+    use support::{example, exchange, folder, noise_file};
 
     #[test]
     fn every_example_explains_its_usage_and_exits_with_2() {

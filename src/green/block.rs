@@ -62,7 +62,7 @@ impl<T: 'static> Waitable for Deferred<T> {
             Ok(outcome) => return outcome,
             Err(unfired) => unfired,
         };
-        // Before `prepare`, which may unwind itself: of a kill or a deadline that came while this green thread was running.
+        // Before `prepare`, which unwinds where a kill or a deadline is due already.
         let mut guard = CancelUnlessDone(Some(unfired.canceller()));
         let wait = prepare()?;
         let slot = Rc::new(Cell::new(None));

@@ -32,6 +32,8 @@ pub(crate) struct Hub {
     mode: Cell<Mode>,
     /// The greenlet of the loop, to which whoever blocks switches.
     main_loop: RefCell<Option<Greenlet>>,
+    /// What it is told by, 0 when there is none.
+    loop_id: Cell<usize>,
     /// The green thread that runs; `None` in the loop and its callbacks.
     current: Cell<Option<Rc<Task>>>,
     /// MAIN, which blocks like a green thread in implicit mode.
@@ -120,6 +122,7 @@ impl Hub {
             core: Rc::clone(core),
             mode: Cell::new(Mode::Undecided),
             main_loop: RefCell::default(),
+            loop_id: Cell::new(0),
             current: Cell::new(None),
             main: RefCell::default(),
             tasks: RefCell::default(),
@@ -210,7 +213,7 @@ impl Hub {
 
     fn join(&self) {
         self.mode.set(Mode::Joined);
-        let old = (self.main_loop.replace(Some(Greenlet::current())), self.main.take(), self.current.take());
+        let old = (self.set_loop(Some(Greenlet::current())), self.main.take(), self.current.take());
         drop(old);
     }
     /// Called by the loop before it starts a green thread: where there was no decision, this is one; and where another
@@ -222,11 +225,23 @@ impl Hub {
         }
     }
     pub(super) fn has_loop(&self) -> bool {
-        self.main_loop.borrow().is_some()
+        self.loop_id.get() != 0
+    }
+    fn set_loop(&self, main_loop: Option<Greenlet>) -> Option<Greenlet> {
+        self.loop_id.set(main_loop.as_ref().map_or(0, Greenlet::id));
+        self.main_loop.replace(main_loop)
     }
 
     /// Switches to the loop, starting it when this is MAIN's first wait. Returns when somebody switches back.
+    ///
+    /// Inlined, as all that lies between a wait and the switch: after one the processor mispredicts every return.
+    #[inline(always)]
     pub(super) fn switch_to_loop(self: &Rc<Self>) -> Result<()> {
+        // A green thread's way; MAIN and raw greenlets take the longer one.
+        if Greenlet::transfer_to_parent(self.loop_id.get()) { Ok(()) } else { self.switch_from_elsewhere() }
+    }
+    #[inline(never)]
+    fn switch_from_elsewhere(self: &Rc<Self>) -> Result<()> {
         if self.mode.get() == Mode::Undecided {
             self.start_loop()?;
         }
@@ -257,7 +272,7 @@ impl Hub {
                 hub.close_from_main();
             }
         })));
-        *self.main_loop.borrow_mut() = Some(main_loop);
+        drop(self.set_loop(Some(main_loop)));
         self.mode.set(Mode::Implicit);
         Ok(())
     }
@@ -267,7 +282,7 @@ impl Hub {
         let running = self.current.take();
         self.current.set(running.clone());
         let (Some(main), Some(running)) = (main, running) else { return };
-        if self.mode.get() == Mode::Implicit && Rc::ptr_eq(&main, &running) && !std::thread::panicking() {
+        if self.mode.get() == Mode::Implicit && Rc::ptr_eq(&main, &running) && Greenlet::can_switch() {
             main.will_return_here();
             drop(self.leave());
             while self.has_loop() {
@@ -298,8 +313,7 @@ impl Hub {
         if let Some(main) = main {
             main.is_left_alone(ReactorError::Stopped.into());
         }
-        let main_loop = self.main_loop.take();
-        drop(main_loop);
+        drop(self.set_loop(None));
     }
 
     /// D8: MAIN waits, and nothing there is could ever end its wait.
@@ -331,8 +345,7 @@ impl Hub {
         let running = self.leave();
         let may_switch = Greenlet::can_switch();
         if may_switch {
-            let old = self.main_loop.replace(Some(Greenlet::current()));
-            drop(old);
+            drop(self.set_loop(Some(Greenlet::current())));
         }
         for _ in 0..END_PATIENCE {
             let tasks: Vec<Rc<Task>> = self.tasks.borrow().iter().map(|(_, task)| Rc::clone(task)).collect();
@@ -352,7 +365,7 @@ impl Hub {
             self.enter(running);
         } else if !self.core.is_in_loop() && may_switch {
             // A loop in a greenlet of its own goes on to its end: `run_loop` forgets it.
-            let old = if self.main.borrow().is_none() { self.main_loop.take() } else { None };
+            let old = if self.main.borrow().is_none() { self.set_loop(None) } else { None };
             drop(old);
         }
     }
@@ -364,7 +377,7 @@ impl Hub {
         for (_, task) in tasks {
             task.abandon();
         }
-        let old = (self.main_loop.take(), self.main.take(), self.current.take());
+        let old = (self.set_loop(None), self.main.take(), self.current.take());
         std::mem::forget(old.0);
     }
 }

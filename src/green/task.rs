@@ -376,6 +376,10 @@ impl Runnable for Task {
             State::Parked if self.hub.is_stopped() => {}
             _ => return,
         }
+        if Greenlet::thread_is_over() {
+            // Run in a destructor of a thread-local: what green threads use of others may be destroyed.
+            return self.hub.core().crash();
+        }
         let Some(greenlet) = self.greenlet.take() else { return };
         if self.state.replace(State::Running) == State::Unstarted {
             // Whoever spawned it, it returns to the loop (HB-06).

@@ -5,8 +5,9 @@ use super::core::{Core, State};
 use crate::failure;
 use std::rc::Rc;
 
-/// How far ahead in the queue memory is fetched.
+/// How far ahead in the queue memory is fetched, and in how long a queue: what takes turns in a short one is in the cache.
 const PREFETCH: usize = 1;
+const LONG_QUEUE: usize = 256;
 
 /// Work that is queued without an allocation: a green thread that is to go on, a future's task.
 pub(crate) trait Runnable {
@@ -39,7 +40,6 @@ impl Core {
     pub(super) fn run_ready(&self) {
         let mut left = self.ready.borrow().len();
         // What is queued meanwhile waits for the next turn.
-        self.jobs.set(self.jobs.get() + left);
         while left > 0 {
             // One guard for the whole run of the queue: a panic costs a new one, an ordinary job none.
             let run = failure::catch(|| {
@@ -63,7 +63,9 @@ impl Core {
     fn next_job(&self) -> Option<Job> {
         let mut ready = self.ready.borrow_mut();
         let job = ready.pop_front();
-        if let Some(Job::Run(later)) = ready.get(PREFETCH) {
+        if ready.len() > LONG_QUEUE
+            && let Some(Job::Run(later)) = ready.get(PREFETCH)
+        {
             later.prefetch();
         }
         job
