@@ -2,12 +2,12 @@
 #![cfg(feature = "green")]
 mod guard;
 use guard::{Trace, guarded, joined, logged};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 use twistlet::error::PromiseDropped;
 use twistlet::green::{block_on, sleep, spawn, with_timeout, yield_now};
-use twistlet::{Deferred, Failure, Reactor};
+use twistlet::{Cancelled, Deferred, Failure, Reactor};
 
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(5);
@@ -177,5 +177,25 @@ fn block_on_takes_green_threads_too() {
         let (_, _, deferred) = cancellable();
         drop(deferred);
         assert!(with_timeout(LONG, || ()).is_ok());
+    });
+}
+
+// TW-57, TWC-44
+#[test]
+fn a_wait_whose_kill_is_due_already_cancels_the_deferred_too() {
+    guarded(|| {
+        let outcome = Rc::new(RefCell::new(None));
+        let (promise, deferred) = Deferred::<()>::new();
+        let seen = outcome.clone();
+        let deferred = deferred.add_errback(move |failure| {
+            *seen.borrow_mut() = Some(failure.clone());
+            Err(failure)
+        });
+        let late = with_timeout(Duration::ZERO, || block_on(deferred));
+        assert!(late.is_err(), "{late:?}");
+        let outcome = outcome.take().expect("the Deferred is told");
+        assert!(outcome.is::<Cancelled>(), "{outcome:?}");
+        assert!(promise.is_cancelled());
+        assert!(logged().is_empty());
     });
 }

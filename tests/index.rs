@@ -1,0 +1,61 @@
+//! `tests/README.md` says which test shows which case: every test it names must exist, and no case may have two rows.
+use std::collections::HashMap;
+use std::path::Path;
+
+/// The kinds of ids that are cases; rules may have several rows.
+const CASES: &[&str] = &["TWC-", "GLC-", "PRC-", "GTC-", "PTC-", "HBC-"];
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What stands in backticks and looks like `file::test`, with `file` one of tests/, or a file under src/.
+fn named(row: &str) -> Vec<(String, String)> {
+    let quoted = row.split('`').skip(1).step_by(2);
+    let pairs = quoted.filter_map(|text| text.rsplit_once("::"));
+    pairs
+        .filter(|(_, test)| test.contains('_') && !test.contains(char::is_uppercase))
+        .filter_map(|(file, test)| {
+            let path = if file.starts_with("src/") { file.to_owned() } else { format!("tests/{file}.rs") };
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(&path).exists().then(|| (path, test.to_owned()))
+        })
+        .collect()
+}
+
+/// Written out, or made by a macro from a list of `name: body`.
+fn has_test(text: &str, name: &str) -> bool {
+    text.contains(&format!("fn {name}(")) || text.contains(&format!(" {name}: "))
+}
+
+fn rows(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let table = text.split("## Conformance cases").nth(1).expect("the table of cases");
+    table.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")).filter(|(id, _)| *id != "id")
+}
+
+#[test]
+fn every_test_named_in_the_index_exists() {
+    let index = read("tests/README.md");
+    let mut files = HashMap::new();
+    let mut found = 0;
+    for (id, cell) in rows(&index) {
+        for (path, test) in named(cell) {
+            let text = files.entry(path.clone()).or_insert_with_key(|path| read(path));
+            assert!(has_test(text, &test), "{id}: there is no {test} in {path}");
+            found += 1;
+        }
+    }
+    assert!(found > 250, "only {found} tests are named: is the table read at all?");
+}
+
+#[test]
+fn no_case_has_two_rows_and_every_row_says_something() {
+    let index = read("tests/README.md");
+    let mut seen = HashMap::new();
+    for (ids, cell) in rows(&index) {
+        assert!(cell.trim_end_matches(['|', ' ']).len() > 2, "{ids}: neither a test nor a reason");
+        for id in ids.split(", ").filter(|id| CASES.iter().any(|kind| id.starts_with(kind))) {
+            assert!(seen.insert(id.to_owned(), ids).is_none(), "{id} has two rows");
+        }
+    }
+}
