@@ -58,8 +58,6 @@ pub(crate) struct Core {
     /// Sources with something to write or to finish, once a batch.
     flush: RefCell<Vec<usize>>,
     pub(super) ready: RefCell<VecDeque<Job>>,
-    /// Jobs run since the last poll.
-    pub(super) jobs: Cell<usize>,
     pub(super) timers: Rc<Store>,
     /// The clock as it was read last; `stale` says that user code has run since, so whoever asks reads it anew.
     clock: Cell<Instant>,
@@ -120,7 +118,6 @@ impl Core {
                 again: RefCell::default(),
                 flush: RefCell::default(),
                 ready: RefCell::default(),
-                jobs: Cell::new(0),
                 timers: Store::new(now, move || me.upgrade().map_or(now, |core| core.now())),
                 clock: Cell::new(now),
                 stale: Cell::new(false),

@@ -26,8 +26,6 @@ impl Core {
     /// Queues a call for the next turn.
     pub(crate) fn call_soon(&self, call: Box<dyn FnOnce()>) {
         if self.state.get() != State::Closed {
-            // Between a call and the one it queues there is I/O: callbacks count on it.
-            self.poll_soon();
             self.ready.borrow_mut().push_back(Job::Call(call));
         }
     }
@@ -42,7 +40,6 @@ impl Core {
     pub(super) fn run_ready(&self) {
         let mut left = self.ready.borrow().len();
         // What is queued meanwhile waits for the next turn.
-        self.jobs.set(self.jobs.get() + left);
         while left > 0 {
             // One guard for the whole run of the queue: a panic costs a new one, an ordinary job none.
             let run = failure::catch(|| {

@@ -10,9 +10,6 @@ use std::time::Duration;
 
 /// Output written while output is flushed is flushed too, this often, before the poll.
 const FLUSH_ROUNDS: usize = 4;
-/// A poll costs as much as twenty switches between green threads: while they wake each other, it waits until so many have
-/// run, or a timer is due.
-const JOBS_A_POLL: usize = 64;
 
 impl Core {
     /// Runs until stopped; `startup` and `shutdown` triggers included. The reactor goes on existing: its caller ends it.
@@ -67,26 +64,11 @@ impl Core {
             return;
         }
         self.flush_all();
-        if self.may_skip_poll() {
-            return;
-        }
-        self.jobs.set(0);
         self.poll(limit);
         self.dispatch();
         self.flush_all();
     }
 
-    /// The next poll is not put off.
-    pub(in crate::reactor) fn poll_soon(&self) {
-        self.jobs.set(JOBS_A_POLL);
-    }
-    /// Whether the next turn follows at once: there is work, no timer is due, and I/O has not waited long for its turn.
-    fn may_skip_poll(&self) -> bool {
-        self.jobs.get() < JOBS_A_POLL
-            && !self.ready.borrow().is_empty()
-            && self.again.borrow().is_empty()
-            && self.timers.next_due().is_none_or(|due| due > self.now())
-    }
     fn stop_due(&self) -> bool {
         self.stop_asked.get() && self.state.get() == State::Running
     }
