@@ -104,7 +104,12 @@ pub fn kill<T: 'static>(thread: &GreenThread<T>) {
 /// Until the last of them has ended.
 #[track_caller]
 pub fn wait_all<T: 'static>(threads: impl IntoIterator<Item = GreenThread<T>>) -> Vec<Result<T>> {
-    threads.into_iter().map(GreenThread::wait).collect()
+    // A closure would lose the caller's place.
+    let mut outcomes = Vec::new();
+    for thread in threads {
+        outcomes.push(thread.wait());
+    }
+    outcomes
 }
 
 impl<T: 'static> GreenThread<T> {
