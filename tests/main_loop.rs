@@ -193,7 +193,10 @@ fn a_callback_that_blocks_is_logged_and_the_loop_goes_on() {
         reactor.call_later(Duration::from_millis(5), move || {
             let log = logged();
             assert_eq!(log.len(), 2, "{log:?}");
-            assert!(log.iter().all(|line| line.contains("main loop") && line.contains("tests/main_loop.rs")), "{log:?}");
+            assert!(
+                log.iter().all(|line| line.contains("main loop") && line.contains("tests/main_loop.rs")),
+                "{log:?}"
+            );
             reactor.stop()
         });
     });

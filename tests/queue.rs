@@ -263,7 +263,11 @@ fn ten_good_receivers_among_ten_killed_ones_get_everything_in_order() {
                 trace.note(item);
                 Ok(())
             });
-            if n % 2 == 0 { good.push(receiver) } else { killed.push(receiver) };
+            if n % 2 == 0 {
+                good.push(receiver)
+            } else {
+                killed.push(receiver)
+            };
         }
         yield_now();
         killed.iter().for_each(|receiver| receiver.kill());

@@ -26,7 +26,13 @@ fn a_slow_call_is_unwound_and_a_fast_one_gives_its_value() {
         assert!(began.elapsed() >= SHORT);
         assert_eq!(trace.take(), ["unwound"]);
         assert_eq!(with_timeout(LONG, || "fast"), Ok("fast"));
-        assert_eq!(with_timeout(LONG, || { yield_now(); "fast" }), Ok("fast"));
+        assert_eq!(
+            with_timeout(LONG, || {
+                yield_now();
+                "fast"
+            }),
+            Ok("fast")
+        );
         assert!(logged().is_empty());
     });
 }
@@ -121,12 +127,15 @@ fn a_deadline_swallowed_by_catch_unwind_comes_again_and_is_dropped_when_it_is_sw
         });
         assert_eq!(twice, Err(TimedOut(SHORT)));
         let mut times = 0;
-        let stubborn = with_timeout(SHORT, AssertUnwindSafe(|| {
-            while catch_unwind(|| sleep(SHORT)).is_err() {
-                times += 1;
-            }
-            "went on"
-        }));
+        let stubborn = with_timeout(
+            SHORT,
+            AssertUnwindSafe(|| {
+                while catch_unwind(|| sleep(SHORT)).is_err() {
+                    times += 1;
+                }
+                "went on"
+            }),
+        );
         assert_eq!(stubborn, Ok("went on"));
         assert!(times > 100);
         let log = logged();

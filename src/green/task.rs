@@ -9,13 +9,12 @@ mod waiters;
 pub(crate) use wait::{Wait, Waiter, prepare, yield_once};
 pub(crate) use waiters::Waiters;
 
-use super::hub::Hub;
+use super::hub::{Hub, running};
 use super::proc::LinkedExited;
 use crate::clock::DelayedCall;
 use crate::error::Killed;
 use crate::failure::{self, Failure, ForcedUnwind, Result};
 use crate::greenlet::Greenlet;
-use crate::reactor::Runnable;
 use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::rc::{Rc, Weak};
@@ -166,7 +165,7 @@ impl Task {
         failure::report_unobserved(self.described(), failure);
     }
     pub(super) fn start_soon(self: &Rc<Self>) {
-        self.hub.core().run_soon(self.clone());
+        self.hub.queue(Rc::clone(self));
     }
     pub(super) fn start_at(&self, call: DelayedCall) {
         self.start.set(Some(call));
@@ -246,9 +245,10 @@ impl Task {
             self.resume_soon();
         }
     }
+    #[inline]
     fn resume_soon(self: &Rc<Self>) {
         self.state.set(State::Queued);
-        self.hub.core().run_soon(self.clone());
+        self.hub.queue(Rc::clone(self));
     }
     /// MAIN calls the loop by hand, and goes on here when that has ended.
     pub(super) fn will_return_here(&self) {
@@ -307,7 +307,7 @@ impl Task {
         self.interrupted.set(true);
         self.forget_start();
         match self.state.get() {
-            State::Unstarted => self.clone().run(),
+            State::Unstarted => self.clone().resume(),
             State::Parked | State::Queued if may_switch => {
                 if let Some(greenlet) = self.greenlet.take() {
                     // The loop it would return to may be gone.
@@ -316,7 +316,7 @@ impl Task {
                     }
                     self.greenlet.set(Some(greenlet));
                 }
-                self.clone().run();
+                self.clone().resume();
             }
             State::Finished => self.hub.delist(self.key.replace(usize::MAX)),
             _ => {}
@@ -359,40 +359,62 @@ impl Task {
     }
 }
 
-/// The loop resumes it.
-impl Runnable for Task {
+/// What the loop does with it.
+impl Task {
+    /// It will be resumed soon: what that needs may be fetched from memory.
     #[inline]
-    fn prefetch(&self) {
+    pub(super) fn prefetch(&self) {
         if let Some(greenlet) = self.greenlet.take() {
             greenlet.prefetch();
             self.greenlet.set(Some(greenlet));
         }
     }
-    fn run(self: Rc<Self>) {
-        match self.state.get() {
-            State::Unstarted if self.killed.get() => return self.never_ran(),
-            State::Unstarted | State::Queued => {}
-            // At the end they are resumed without having been woken.
-            State::Parked if self.hub.is_stopped() => {}
-            _ => return,
+    /// Runs it until it waits or ends.
+    #[inline]
+    pub(super) fn resume(self: Rc<Self>) {
+        if self.state.get() != State::Queued && !self.may_begin() {
+            return;
         }
         let Some(greenlet) = self.greenlet.take() else { return };
-        if self.state.replace(State::Running) == State::Unstarted {
-            // Whoever spawned it, it returns to the loop (HB-06).
-            self.hub.loop_is_here();
-            greenlet.set_parent_managed(&Greenlet::current());
-        }
-        let hub = Rc::clone(&self.hub);
-        hub.enter(self);
+        self.state.set(State::Running);
+        running::put(self);
         greenlet.transfer();
         // One that waits has left by itself, and the hub's list holds it.
-        let Some(task) = hub.leave() else { return };
-        match task.state.get() {
-            State::Finished => hub.delist(task.key.replace(usize::MAX)),
+        if let Some(task) = running::take() {
+            task.after_the_last(greenlet);
+        }
+    }
+    /// Whether one that is not in the line for having been woken is to run.
+    #[inline(never)]
+    fn may_begin(self: &Rc<Self>) -> bool {
+        match self.state.get() {
+            State::Unstarted if self.killed.get() => {
+                self.never_ran();
+                false
+            }
+            State::Unstarted => {
+                self.hub.loop_is_here();
+                if let Some(greenlet) = self.greenlet.take() {
+                    // Whoever spawned it, it returns to the loop (HB-06).
+                    greenlet.set_parent_managed(&Greenlet::current());
+                    self.greenlet.set(Some(greenlet));
+                }
+                true
+            }
+            // At the end they are resumed without having been woken.
+            State::Parked => self.hub.is_stopped(),
+            _ => false,
+        }
+    }
+    /// It has ended, or is given up.
+    #[inline(never)]
+    fn after_the_last(self: Rc<Self>, greenlet: Greenlet) {
+        match self.state.get() {
+            State::Finished => self.hub.delist(self.key.replace(usize::MAX)),
             State::Leaked => {
-                hub.delist(task.key.replace(usize::MAX));
+                self.hub.delist(self.key.replace(usize::MAX));
                 std::mem::forget(greenlet);
-                task.tell_outlet();
+                self.tell_outlet();
             }
             _ => {}
         }

@@ -29,13 +29,8 @@ const FLUSH_ROUNDS: usize = 4;
 const SPARE_BUFFERS: usize = 1024;
 const SPARE_CAPACITY: usize = 16 * 1024;
 
-/// How far ahead in the ready queue memory is fetched.
-const PREFETCH: usize = 2;
-
-/// Work that is queued without an allocation: a green thread that is to go on, a future's task.
+/// Work that is queued without an allocation: green threads that are to go on, a future's task.
 pub(crate) trait Runnable {
-    /// It will run soon: what it needs may be fetched from memory.
-    fn prefetch(&self) {}
     fn run(self: Rc<Self>);
 }
 
@@ -73,6 +68,8 @@ pub(crate) struct Core {
     /// Sources with something to write or to finish, once a batch.
     flush: RefCell<Vec<usize>>,
     pub(super) ready: RefCell<VecDeque<Job>>,
+    /// Another number whenever something has been queued, or the queue begins to run.
+    queue_mark: Cell<u64>,
     pub(super) timers: Rc<Store>,
     /// The clock as it was read last; `stale` says that user code has run since, so whoever asks reads it anew.
     clock: Cell<Instant>,
@@ -133,6 +130,7 @@ impl Core {
                 again: RefCell::default(),
                 flush: RefCell::default(),
                 ready: RefCell::default(),
+                queue_mark: Cell::new(0),
                 timers: Store::new(now, move || me.upgrade().map_or(now, |core| core.now())),
                 clock: Cell::new(now),
                 stale: Cell::new(false),
@@ -238,18 +236,13 @@ impl Core {
 
     fn run_ready(&self) {
         let mut left = self.ready.borrow().len();
+        self.change_queue_mark();
         while left > 0 {
             // One guard for the whole run of the queue: a panic costs a new one, an ordinary job none.
             let run = failure::catch(|| {
                 while left > 0 {
                     left -= 1;
-                    let job = {
-                        let mut ready = self.ready.borrow_mut();
-                        if let Some(Job::Run(next)) = ready.get(PREFETCH) {
-                            next.prefetch();
-                        }
-                        ready.pop_front()
-                    };
+                    let job = self.ready.borrow_mut().pop_front();
                     self.stale.set(true);
                     match job {
                         Some(Job::Run(work)) => work.run(),
@@ -393,6 +386,7 @@ impl Core {
     /// Queues a call for the next turn.
     pub(crate) fn call_soon(&self, call: Box<dyn FnOnce()>) {
         if self.state.get() != State::Closed {
+            self.change_queue_mark();
             self.ready.borrow_mut().push_back(Job::Call(call));
         }
     }
@@ -400,8 +394,23 @@ impl Core {
     #[inline]
     pub(crate) fn run_soon(&self, work: Rc<dyn Runnable>) {
         if self.state.get() != State::Closed {
+            self.change_queue_mark();
             self.ready.borrow_mut().push_back(Job::Run(work));
         }
+    }
+
+    /// What is queued while this stays the same is queued without anything in between, and runs in the same turn.
+    #[inline]
+    pub(crate) fn queue_mark(&self) -> u64 {
+        self.queue_mark.get()
+    }
+    fn change_queue_mark(&self) {
+        self.queue_mark.set(self.queue_mark.get() + 1);
+    }
+    /// User code is about to run: whoever asks for the clock then reads it anew.
+    #[inline]
+    pub(crate) fn clock_is_stale(&self) {
+        self.stale.set(true);
     }
 
     // ---- sources ----
