@@ -18,6 +18,8 @@ use std::rc::Rc;
 
 /// The implicit loop's stack: callbacks run on it, so it gets what a thread would get. Only touched pages cost memory.
 const LOOP_STACK: usize = 2 * 1024 * 1024;
+/// So many finished green threads are kept for their memory.
+const SPARE_TASKS: usize = 1024;
 /// How often a green thread that goes on blocking is unwound again at the end before it is left as it is.
 const END_PATIENCE: usize = 100;
 
@@ -42,6 +44,8 @@ pub(crate) struct Hub {
     main: RefCell<Option<Rc<Task>>>,
     /// Every green thread that has not finished.
     tasks: RefCell<slab::Slab<Rc<Task>>>,
+    /// Some that have finished, for their memory.
+    spare: RefCell<Vec<Rc<Task>>>,
     next_token: Cell<u64>,
 }
 
@@ -127,6 +131,7 @@ impl Hub {
             line: Line::default(),
             main: RefCell::default(),
             tasks: RefCell::default(),
+            spare: RefCell::default(),
             next_token: Cell::new(1),
         });
         let ending = Rc::downgrade(&hub);
@@ -193,6 +198,19 @@ impl Hub {
         drop(task);
     }
 
+    /// Memory for a green thread.
+    #[inline]
+    pub(super) fn spare(&self) -> Option<Rc<Task>> {
+        self.spare.borrow_mut().pop()
+    }
+    /// One that has finished and that nobody else names.
+    pub(super) fn keep_spare(&self, task: &Rc<Task>) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_TASKS && self.is_under_way() {
+            spare.push(Rc::clone(task));
+        }
+    }
+
     fn join(&self) {
         self.mode.set(Mode::Joined);
         let old = (self.main_loop.replace(Some(Greenlet::current())), self.main.take(), running::take());
@@ -209,8 +227,7 @@ impl Hub {
     pub(super) fn has_loop(&self) -> bool {
         self.main_loop().is_some()
     }
-    #[inline]
-    pub(super) fn main_loop(&self) -> Option<Greenlet> {
+    fn main_loop(&self) -> Option<Greenlet> {
         let main_loop = self.main_loop.take();
         let clone = main_loop.clone();
         self.main_loop.set(main_loop);
@@ -222,13 +239,13 @@ impl Hub {
         if self.mode.get() == Mode::Undecided {
             self.start_loop()?;
         }
-        match self.main_loop() {
-            Some(main_loop) => {
-                main_loop.transfer();
-                Ok(())
-            }
-            None => Err(ReactorError::Stopped.into()),
-        }
+        if self.switch_to_present_loop() { Ok(()) } else { Err(ReactorError::Stopped.into()) }
+    }
+
+    /// The same, where the loop is there. `false`: it is not.
+    #[inline(always)]
+    pub(super) fn switch_to_present_loop(&self) -> bool {
+        Greenlet::transfer_in(&self.main_loop)
     }
 
     /// Implicit mode: the loop in a greenlet of its own, without signal handlers, whose parent is MAIN.
@@ -338,7 +355,7 @@ impl Hub {
             task.leak();
         }
         // Whoever is still in line has been unwound.
-        drop(self.line.close());
+        drop((self.line.close(), self.spare.take()));
         if let Some(running) = running {
             running::put(running);
         } else if !self.core.is_in_loop() && may_switch {
@@ -355,7 +372,7 @@ impl Hub {
         for (_, task) in tasks {
             task.abandon();
         }
-        let old = (self.main_loop.take(), self.main.take(), running::take(), self.line.close());
+        let old = (self.main_loop.take(), self.main.take(), running::take(), self.line.close(), self.spare.take());
         std::mem::forget(old.0);
     }
 }

@@ -65,7 +65,7 @@ pub(crate) struct Task {
     cause: Cell<Option<Failure>>,
     reason: Cell<&'static str>,
     site: Cell<&'static Location<'static>>,
-    spawned: &'static Location<'static>,
+    spawned: Cell<&'static Location<'static>>,
     name: RefCell<Option<Rc<str>>>,
     key: Cell<usize>,
     /// When it is to start, where that is not at once.
@@ -76,6 +76,16 @@ pub(crate) struct Task {
 
 impl Task {
     pub(super) fn new(hub: &Rc<Hub>, spawned: &'static Location<'static>) -> Rc<Task> {
+        if let Some(mut task) = hub.spare()
+            && Rc::get_mut(&mut task).is_some()
+            && !task.interrupted.get()
+        {
+            task.state.set(State::Unstarted);
+            task.reason.set("nothing");
+            task.site.set(spawned);
+            task.spawned.set(spawned);
+            return task;
+        }
         Rc::new(Task {
             hub: Rc::clone(hub),
             greenlet: Cell::new(None),
@@ -91,7 +101,7 @@ impl Task {
             cause: Cell::new(None),
             reason: Cell::new("nothing"),
             site: Cell::new(spawned),
-            spawned,
+            spawned: Cell::new(spawned),
             name: RefCell::new(None),
             key: Cell::new(usize::MAX),
             start: Cell::new(None),
@@ -143,14 +153,14 @@ impl Task {
         match &*self.name.borrow() {
             Some(name) => format!("green thread '{name}'"),
             None if self.is_main() => "MAIN".to_owned(),
-            None => format!("the green thread spawned at {}", self.spawned),
+            None => format!("the green thread spawned at {}", self.spawned.get()),
         }
     }
     /// Its name and the place it was spawned at.
     pub(super) fn described(&self) -> String {
         match &*self.name.borrow() {
-            Some(name) => format!("green thread '{name}', spawned at {}", self.spawned),
-            None => format!("the green thread spawned at {}", self.spawned),
+            Some(name) => format!("green thread '{name}', spawned at {}", self.spawned.get()),
+            None => format!("the green thread spawned at {}", self.spawned.get()),
         }
     }
     /// What it waits for, and where.
@@ -173,6 +183,24 @@ impl Task {
     /// Its body is done, and so is everything it owned; the stack is about to be left for the last time.
     pub(super) fn finished(&self) {
         self.state.set(State::Finished);
+    }
+    /// Whoever calls this is about to drop the last handle of it, perhaps: then its memory serves another. One that had a
+    /// life out of the ordinary is not worth the cleaning.
+    #[inline]
+    pub(super) fn retire(self: &Rc<Self>) {
+        let ordinary = self.state.get() == State::Finished
+            && Rc::strong_count(self) == 1
+            && !self.interrupted.get()
+            && self.raised.get() == 0
+            && self.key.get() == usize::MAX
+            && self.expired.borrow().is_empty()
+            && self.name.borrow().is_none();
+        if ordinary {
+            let old =
+                (self.fault.take(), self.cause.take(), self.start.take(), self.outlet.take(), self.greenlet.take());
+            drop(old);
+            self.hub.keep_spare(self);
+        }
     }
     /// It was spawned where nothing can run: no stack, or no reactor any more.
     pub(super) fn refused(&self) {
@@ -370,7 +398,7 @@ impl Task {
         }
     }
     /// Runs it until it waits or ends.
-    #[inline]
+    #[inline(always)]
     pub(super) fn resume(self: Rc<Self>) {
         if self.state.get() != State::Queued && !self.may_begin() {
             return;
@@ -393,7 +421,6 @@ impl Task {
                 false
             }
             State::Unstarted => {
-                self.hub.loop_is_here();
                 if let Some(greenlet) = self.greenlet.take() {
                     // Whoever spawned it, it returns to the loop (HB-06).
                     greenlet.set_parent_managed(&Greenlet::current());
@@ -410,7 +437,11 @@ impl Task {
     #[inline(never)]
     fn after_the_last(self: Rc<Self>, greenlet: Greenlet) {
         match self.state.get() {
-            State::Finished => self.hub.delist(self.key.replace(usize::MAX)),
+            State::Finished => {
+                self.hub.delist(self.key.replace(usize::MAX));
+                drop(greenlet);
+                self.retire();
+            }
             State::Leaked => {
                 self.hub.delist(self.key.replace(usize::MAX));
                 std::mem::forget(greenlet);

@@ -14,60 +14,66 @@ use std::rc::Rc;
 /// No state of the reactor's queue.
 const CLOSED: u64 = u64::MAX;
 /// How far ahead memory is fetched, and from how many in line on that is worth it: few are in the cache anyway.
-const PREFETCH: usize = 2;
-const MANY: usize = 32;
+const PREFETCH: usize = 3;
+const MANY: usize = 256;
+
+type Stretch = Vec<Rc<Task>>;
 
 pub(super) struct Line {
-    tasks: RefCell<VecDeque<Rc<Task>>>,
-    /// Where each stretch that is still to run begins, as a number of `joined`.
-    stretches: RefCell<VecDeque<u64>>,
-    /// How many have ever joined the line and left it.
-    joined: Cell<u64>,
-    left: Cell<u64>,
+    /// What is left of the stretch that runs, the first one last: taking from there is cheapest.
+    now: RefCell<Stretch>,
+    /// The newest stretch.
+    newest: RefCell<Stretch>,
+    /// Those between the two, where the reactor has had other things to do in between.
+    older: RefCell<VecDeque<Stretch>>,
     /// What the reactor's queue was like when the newest stretch was queued: as long as it is, the stretch may grow.
     open: Cell<u64>,
 }
 
 impl Default for Line {
     fn default() -> Self {
-        Line {
-            tasks: RefCell::default(),
-            stretches: RefCell::default(),
-            joined: Cell::new(0),
-            left: Cell::new(0),
-            open: Cell::new(CLOSED),
-        }
+        Line { now: RefCell::default(), newest: RefCell::default(), older: RefCell::default(), open: Cell::new(CLOSED) }
     }
 }
 
 impl Line {
     /// Everybody in line, for whom nothing comes any more.
-    pub(super) fn close(&self) -> VecDeque<Rc<Task>> {
+    pub(super) fn close(&self) -> Vec<Rc<Task>> {
         self.open.set(CLOSED);
-        self.left.set(self.joined.get());
-        self.stretches.take();
-        self.tasks.take()
+        let mut all = self.now.take();
+        all.extend(self.older.take().into_iter().flatten());
+        all.extend(self.newest.take());
+        all
     }
-    /// The stretch that runs now ends before this number.
-    fn begin(&self) -> u64 {
-        let mut stretches = self.stretches.borrow_mut();
-        stretches.pop_front();
-        stretches.front().copied().unwrap_or(self.joined.get())
+    fn open(&self, mark: u64) {
+        self.open.set(mark);
+        let mut newest = self.newest.borrow_mut();
+        if !newest.is_empty() {
+            self.older.borrow_mut().push_back(std::mem::take(&mut *newest));
+        }
+    }
+    /// The turn of the oldest stretch that waits. Each takes the other's memory.
+    fn begin(&self) {
+        let mut now = self.now.borrow_mut();
+        let mut older = self.older.borrow_mut().pop_front();
+        let mut newest = self.newest.borrow_mut();
+        let next = older.as_mut().unwrap_or(&mut newest);
+        next.reverse();
+        if now.is_empty() {
+            std::mem::swap(&mut *now, next);
+        } else {
+            // A turn of the loop inside another.
+            next.append(&mut now);
+            std::mem::swap(&mut *now, next);
+        }
     }
     #[inline]
-    fn next(&self, end: u64) -> Option<Rc<Task>> {
-        let left = self.left.get();
-        if left >= end {
-            return None;
+    fn next(&self) -> Option<Rc<Task>> {
+        let mut now = self.now.borrow_mut();
+        if now.len() > MANY {
+            now[now.len() - PREFETCH].prefetch();
         }
-        self.left.set(left + 1);
-        let mut tasks = self.tasks.borrow_mut();
-        if tasks.len() > MANY
-            && let Some(soon) = tasks.get(PREFETCH)
-        {
-            soon.prefetch();
-        }
-        tasks.pop_front()
+        now.pop()
     }
 }
 
@@ -79,8 +85,7 @@ impl Hub {
         if line.open.get() != self.core.queue_mark() && !self.open_stretch() {
             return;
         }
-        line.joined.set(line.joined.get() + 1);
-        line.tasks.borrow_mut().push_back(task);
+        line.newest.borrow_mut().push(task);
     }
     /// Queues a new stretch in the reactor. `false`: nothing will run any more.
     #[inline(never)]
@@ -88,9 +93,8 @@ impl Hub {
         if self.is_stopped() || self.core.is_closed() {
             return false;
         }
-        self.line.stretches.borrow_mut().push_back(self.line.joined.get());
         self.core.run_soon(self.clone());
-        self.line.open.set(self.core.queue_mark());
+        self.line.open(self.core.queue_mark());
         true
     }
 }
@@ -98,9 +102,9 @@ impl Hub {
 /// The reactor runs a stretch.
 impl Runnable for Hub {
     fn run(self: Rc<Self>) {
-        let end = self.line.begin();
+        self.line.begin();
         self.loop_is_here();
-        while let Some(task) = self.line.next(end) {
+        while let Some(task) = self.line.next() {
             self.core.clock_is_stale();
             task.resume();
         }

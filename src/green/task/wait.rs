@@ -172,22 +172,18 @@ impl Drop for CancelOnDrop {
 }
 
 /// To the loop. Returns when this green thread is resumed, or there is no loop any more. The caller has left `running`.
-#[inline]
+#[inline(always)]
 fn switch_away(task: &Rc<Task>) -> Result<()> {
     // Perhaps a raw greenlet of the user's, on top of this green thread: it is who waits.
     task.greenlet.set(Some(Greenlet::current()));
-    if task.hub.is_under_way()
-        && let Some(main_loop) = task.hub.main_loop()
-    {
-        main_loop.transfer();
+    if task.hub.is_under_way() && task.hub.switch_to_present_loop() {
         if task.state.get() == State::Running {
             return Ok(());
         }
         return go_on(task, Ok(()));
     }
     // MAIN's first wait starts the loop.
-    let switched = task.hub.switch_to_loop();
-    go_on(task, switched)
+    go_on(task, task.hub.switch_to_loop())
 }
 /// Whoever was resumed was perhaps not woken.
 #[cold]
@@ -249,7 +245,7 @@ impl Waiter {
 
 /// Lets everybody else who is ready run once.
 #[track_caller]
-#[inline]
+#[inline(always)]
 pub(crate) fn yield_once() -> Result<()> {
     // Nobody can wake it while it is in line, so it needs no number of its own, as other waits do.
     if let Some(task) = running::take() {
