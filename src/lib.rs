@@ -64,6 +64,7 @@ assert_eq!(block_on(reactor.defer_to_thread(|| Ok(6 * 7)))?, 42);
 //! A reactor belongs to its thread, and so does everything on it: handles are `Copy` names that are not `Send`. Another thread
 //! holds a [`Remote`]. Several threads may each have a reactor. Green threads never leave their OS thread, so `Rc` and
 //! `RefCell` work in them, and spawning one is safe.
+#![deny(missing_docs)]
 #![deny(unsafe_op_in_unsafe_fn)]
 
 #[forbid(unsafe_code)]

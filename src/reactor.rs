@@ -10,6 +10,7 @@ pub(crate) mod driver;
 mod future;
 mod house;
 mod pool;
+mod ready;
 mod remote;
 mod shutdown;
 mod signals;
@@ -23,7 +24,8 @@ pub use remote::{Remote, RemotePromise};
 pub use triggers::{Phase, Trigger};
 pub use watch::{Descriptor, Watch};
 
-pub(crate) use self::core::{Core, Runnable, State};
+pub(crate) use self::core::{Core, State};
+pub(crate) use self::ready::Runnable;
 pub(crate) use sources::Source;
 
 use crate::clock::{Clock, DelayedCall};

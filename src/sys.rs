@@ -16,11 +16,13 @@
 //! 4. A control block lives as long as a handle names it, or frames live on its stack. Handles are neither `Send` nor
 //!    `Sync`, so a stack never leaves its thread, counts need no atomics, and cached addresses of thread locals hold.
 //! 5. No switch from a destructor of a thread local: a suspended frame may be inside `LocalKey::with` of one already
-//!    destroyed. `thread` notices the end of the thread, and from then on a switch panics.
+//!    destroyed. `thread` notices the end of the thread, and from then on a switch panics; before that `is_over` tells
+//!    whether it has begun, and the floors above ask it wherever the thread's own stack switches to what was suspended.
 //! 6. A saved context is taken out of its block as it is resumed, so none is resumed twice.
 mod block;
 mod error;
 mod fiber;
+mod frames;
 mod overflow;
 mod slab;
 mod stack;
@@ -30,4 +32,4 @@ mod thread;
 pub use error::StackError;
 pub(crate) use fiber::Fiber;
 pub(crate) use stack::{DEFAULT_SIZE, trim};
-pub(crate) use thread::{in_destructor, is_ending};
+pub(crate) use thread::{in_destructor, is_over};

@@ -453,7 +453,7 @@ fn a_protocol_that_panics_in_connection_made_fails_the_deferred() {
         let at = serve(reactor, || Quiet);
         let seen = error.clone();
         let _ = reactor.connect_protocol(at, Probe::new().on_made(|_| panic!("no"))).add_both(move |outcome| {
-            seen.set(outcome.err().expect("a failure"));
+            seen.set(outcome.expect_err("a failure"));
             reactor.stop()
         });
     });
@@ -469,7 +469,7 @@ fn cancelling_the_deferred_gives_the_attempt_up() {
     let seen = error.clone();
     let deferred = reactor.connect_protocol(at, Quiet);
     let canceller = deferred.canceller();
-    let _rest = deferred.add_both(move |outcome| seen.set(outcome.err().expect("a failure")));
+    let _rest = deferred.add_both(move |outcome| seen.set(outcome.expect_err("a failure")));
     pump(reactor);
     assert_eq!(reactor.statistics().descriptors, 1);
     canceller.cancel();

@@ -1,4 +1,5 @@
 //! `green::Event`: one outcome, any number of waiters.
+#![cfg(feature = "green")]
 mod guard;
 use guard::{Trace, guarded, logged, panic_of};
 use std::time::{Duration, Instant};

@@ -27,6 +27,7 @@ impl Person {
         line.trim_end().to_owned()
     }
 
+    #[cfg(feature = "green")]
     fn address(&self) -> SocketAddr {
         self.stream.local_addr().expect("connected")
     }

@@ -1,7 +1,8 @@
 //! Every example as a program: usage, what it prints, Ctrl-C.
 mod support;
-use std::io::{BufRead, BufReader, Write};
-use support::{Program, dial, example};
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use support::{Program, dial};
 
 #[track_caller]
 fn assert_usage(name: &str, args: &[&str]) {
@@ -11,10 +12,20 @@ fn assert_usage(name: &str, args: &[&str]) {
     assert!(output.is_empty(), "{name} {args:?} printed {output:?}");
 }
 
+/// A program listens before it runs, and Ctrl-C before that simply ends it. Once a connection is answered, or closed, it runs.
+fn wait_until_it_runs(address: SocketAddr) {
+    let mut stream = dial(address);
+    stream.write_all(b"anybody there?\r\n").expect("sent");
+    if let Err(error) = stream.read(&mut [0]) {
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "no answer");
+    }
+}
+
 #[track_caller]
 fn assert_ends_on_interrupt(name: &str, args: &[&str]) {
     let program = Program::example(name, args);
     let address = program.address();
+    wait_until_it_runs(address);
     let open = dial(address); // a connection that stays open must not hold it up
     program.interrupt_and_finish();
     drop(open);
@@ -48,7 +59,8 @@ fn a_port_in_use_is_a_message_and_exit_status_1() {
 #[cfg(feature = "green")]
 mod green {
     use super::*;
-    use support::{exchange, folder, noise_file};
+    use std::io::{BufRead, BufReader};
+    use support::{example, exchange, folder, noise_file};
 
     #[test]
     fn every_example_explains_its_usage_and_exits_with_2() {
@@ -81,7 +93,8 @@ mod green {
     fn a_port_alone_listens_on_every_interface() {
         let program = Program::example("chat_server", &["0"]);
         let line = program.line_with("listening on");
-        assert!(line.contains("0.0.0.0:"), "{line}");
+        let (_, port) = line.split_once("0.0.0.0:").unwrap_or_else(|| panic!("{line:?}"));
+        wait_until_it_runs(([127, 0, 0, 1], port.parse().expect("a port")).into());
         program.interrupt_and_finish();
     }
 
@@ -157,7 +170,7 @@ mod green {
                     writer.write_all(&sent).expect("sent");
                     writer.shutdown(std::net::Shutdown::Write).expect("half-closed");
                 });
-                std::io::Read::read_to_end(&mut back, &mut reader).expect("echoed");
+                back.read_to_end(&mut reader).expect("echoed");
                 sending.join().expect("sent");
                 assert!(reader == noise, "{style}: {} of {} bytes came back", reader.len(), noise.len());
             }

@@ -210,9 +210,11 @@ fn destructors_may_write_close_connect_listen_and_panic() {
         |transport, _| transport.lose_connection(),
         |transport, _| transport.abort_connection(),
         |transport, _| transport.switch_protocol(Probe::new(), b"x"),
-        |transport, _| drop(transport.register_producer(transport)),
+        |transport, _| transport.register_producer(transport),
         |_, reactor| drop(reactor.listen_tcp("127.0.0.1:0", Probe::new)),
-        |_, reactor| drop(reactor.connect_tcp("127.0.0.1:1", Probe::new)),
+        |_, reactor| {
+            reactor.connect_tcp("127.0.0.1:1", Probe::new);
+        },
         |_, _| panic!("in a destructor"),
     ];
     for act in acts {
@@ -605,7 +607,7 @@ fn a_port_without_descriptors_does_not_spin() {
     }
     let reactor = Reactor::new().unwrap();
     reactor.handle_signals(false);
-    let at = serve(reactor, || Probe::new());
+    let at = serve(reactor, Probe::new);
     let mut hoard = Vec::new();
     while let Ok(file) = std::fs::File::open("/dev/null") {
         hoard.push(file);
@@ -631,7 +633,7 @@ fn connecting_without_a_descriptor_left_is_told_as_such() {
     }
     let error = Slot::default();
     run(|reactor| {
-        let at = serve(reactor, || Probe::new());
+        let at = serve(reactor, Probe::new);
         let mut hoard = Vec::new();
         while let Ok(file) = std::fs::File::open("/dev/null") {
             hoard.push(file);

@@ -1,4 +1,5 @@
 //! Greenlets: switch, throw, kill, parents. Case ids are of greenlet's own rules and tests.
+#![cfg(feature = "green")]
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;

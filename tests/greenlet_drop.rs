@@ -1,4 +1,5 @@
 //! What happens to greenlets nobody holds any more.
+#![cfg(feature = "green")]
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;

@@ -1,4 +1,5 @@
 //! Kills: forced unwinding, what it may and may not disturb (G4, G5, G9).
+#![cfg(feature = "green")]
 mod guard;
 use guard::{Trace, guarded, joined, logged};
 use std::cell::{Cell, RefCell};

@@ -1,6 +1,7 @@
 //! Which calls are safe in the main loop, one by one, and what the others say there (G3, SL).
 //!
 //! Each runs in a callback of a timer, in join mode.
+#![cfg(feature = "green")]
 mod guard;
 use guard::{guarded, in_callback, joined, logged, panic_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -115,7 +115,8 @@ fn addresses_are_what_std_takes() {
     assert_eq!(all((Ipv4Addr::LOCALHOST, 80)).unwrap(), [expected]);
     assert_eq!(all((IpAddr::from([127, 0, 0, 1]), 80)).unwrap(), [expected]);
     assert_eq!(all(expected).unwrap(), [expected]);
-    assert_eq!(all(&expected).unwrap(), [expected]);
+    let by_reference: &SocketAddr = &expected;
+    assert_eq!(all(by_reference).unwrap(), [expected]);
     assert_eq!(all(&[expected, expected][..]).unwrap(), [expected, expected]);
     assert_eq!(all("[::1]:80").unwrap(), ["[::1]:80".parse().unwrap()]);
     for nonsense in ["", "127.0.0.1", "localhost", "localhost:", "localhost:x", "localhost:65536"] {

@@ -1,4 +1,5 @@
 //! `green::proc`: links, and what ends because something else ended.
+#![cfg(feature = "green")]
 mod guard;
 use guard::{Trace, guarded, in_callback, logged, panic_of};
 use std::cell::Cell;

@@ -1,4 +1,5 @@
 //! `green::Queue`: items handed over in order, with and without a bound.
+#![cfg(feature = "green")]
 mod guard;
 use guard::{Trace, guarded};
 use std::time::Duration;

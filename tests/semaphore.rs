@@ -1,4 +1,5 @@
 //! `green::Semaphore`: permits handed over in the order they were asked for.
+#![cfg(feature = "green")]
 mod guard;
 use guard::{Trace, guarded, panic_of};
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! Deaths by overflow: each case runs in a child process, this test binary again, and its last words are read.
+#![cfg(feature = "green")]
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 use twistlet::greenlet::{Greenlet, Value};

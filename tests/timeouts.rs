@@ -1,4 +1,5 @@
 //! `with_timeout`: deadlines that unwind (G4), nested, late, early and swallowed.
+#![cfg(feature = "green")]
 mod guard;
 use guard::{Trace, guarded, in_callback, logged, panic_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -20,14 +20,14 @@ use std::rc::Rc;
 /// (A promise that is dropped because of what another dropped promise did runs its callbacks when that one is done.)
 pub struct Promise<T: 'static>(pub(super) Option<Rc<Root<T>>>);
 
-/// Cancels the Deferred it was taken from; [`Deferred::cancel`] for whoever does not own the Deferred.
+/// Cancels the Deferred it was taken from; [`Deferred::cancel`](super::Deferred::cancel) for whoever does not own the Deferred.
 ///
 /// It follows its chain: whatever was added to the Deferred since, it cancels what the chain waits for now. Owns
 /// nothing: when the chain has come to its end, or when it was given to another chain, it does nothing.
 #[derive(Clone)]
 pub struct Canceller(pub(super) Rc<Mark>);
 
-/// The chain stands still while this lives. See [`Deferred::pause`].
+/// The chain stands still while this lives. See [`Deferred::pause`](super::Deferred::pause).
 #[must_use = "the chain goes on when this is dropped"]
 pub struct Pause(pub(super) Option<Rc<dyn Node>>);
 
@@ -62,7 +62,7 @@ impl<T: 'static> Promise<T> {
     /// Calls `f` once if the Deferred is cancelled before it fires; at once if it was. A later `callback` is swallowed.
     ///
     /// `f` runs inside `cancel`. It may fire the promise itself, if it can get at it; otherwise the Deferred fails with
-    /// [`Cancelled`] when `f` returns. It is dropped when the promise fires. A panic in it is logged. Several are
+    /// [`Cancelled`](crate::Cancelled) when `f` returns. It is dropped when the promise fires. A panic in it is logged. Several are
     /// called in the order they were given.
     pub fn on_cancel(&self, f: impl FnOnce() + 'static) {
         match &self.0 {
@@ -110,7 +110,7 @@ impl<T> fmt::Debug for Promise<T> {
 }
 
 impl Canceller {
-    /// As [`Deferred::cancel`].
+    /// As [`Deferred::cancel`](super::Deferred::cancel).
     pub fn cancel(&self) {
         if let Some(node) = self.0.node() {
             chain::cancel(node);

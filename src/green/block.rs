@@ -62,14 +62,9 @@ impl<T: 'static> Waitable for Deferred<T> {
             Ok(outcome) => return outcome,
             Err(unfired) => unfired,
         };
-        let wait = match prepare() {
-            Ok(wait) => wait,
-            Err(failure) => {
-                unfired.cancel();
-                return Err(failure);
-            }
-        };
+        // Before `prepare`, which unwinds where a kill or a deadline is due already.
         let mut guard = CancelUnlessDone(Some(unfired.canceller()));
+        let wait = prepare()?;
         let slot = Rc::new(Cell::new(None));
         let (filled, waiter) = (Rc::clone(&slot), wait.waiter());
         let _chain = unfired.add_both(move |outcome| {

@@ -37,7 +37,9 @@ pub(crate) struct Hub {
     core: Rc<Core>,
     mode: Cell<Mode>,
     /// The greenlet of the loop, to which whoever blocks switches.
-    main_loop: Cell<Option<Greenlet>>,
+    main_loop: RefCell<Option<Greenlet>>,
+    /// What it is told by, 0 when there is none.
+    loop_id: Cell<usize>,
     /// Who is to go on.
     line: Line,
     /// MAIN, which blocks like a green thread in implicit mode.
@@ -127,7 +129,8 @@ impl Hub {
         let hub = Rc::new(Hub {
             core: Rc::clone(core),
             mode: Cell::new(Mode::Undecided),
-            main_loop: Cell::new(None),
+            main_loop: RefCell::default(),
+            loop_id: Cell::new(0),
             line: Line::default(),
             main: RefCell::default(),
             tasks: RefCell::default(),
@@ -213,39 +216,46 @@ impl Hub {
 
     fn join(&self) {
         self.mode.set(Mode::Joined);
-        let old = (self.main_loop.replace(Some(Greenlet::current())), self.main.take(), running::take());
+        let old = (self.set_loop(Some(Greenlet::current())), self.main.take(), running::take());
         drop(old);
     }
     /// Called by the loop before it starts a green thread: where there was no decision, this is one; and where another
     /// greenlet than the one that joined runs the reactor, that one is the loop.
     pub(super) fn loop_is_here(&self) {
-        let known = || self.main_loop().is_some_and(|main_loop| main_loop.is_current());
+        let known = || self.main_loop.borrow().as_ref().is_some_and(Greenlet::is_current);
         if self.mode.get() == Mode::Undecided || self.mode.get() == Mode::Joined && !known() {
             self.join();
         }
     }
     pub(super) fn has_loop(&self) -> bool {
-        self.main_loop().is_some()
+        self.loop_id.get() != 0
     }
-    fn main_loop(&self) -> Option<Greenlet> {
-        let main_loop = self.main_loop.take();
-        let clone = main_loop.clone();
-        self.main_loop.set(main_loop);
-        clone
+    fn set_loop(&self, main_loop: Option<Greenlet>) -> Option<Greenlet> {
+        self.loop_id.set(main_loop.as_ref().map_or(0, Greenlet::id));
+        self.main_loop.replace(main_loop)
     }
 
     /// Switches to the loop, starting it when this is MAIN's first wait. Returns when somebody switches back.
+    ///
+    /// Inlined, as all that lies between a wait and the switch: after one the processor mispredicts every return.
+    #[inline(always)]
     pub(super) fn switch_to_loop(self: &Rc<Self>) -> Result<()> {
+        // A green thread's way; MAIN and raw greenlets take the longer one.
+        if Greenlet::transfer_to_parent(self.loop_id.get()) { Ok(()) } else { self.switch_from_elsewhere() }
+    }
+    #[inline(never)]
+    fn switch_from_elsewhere(self: &Rc<Self>) -> Result<()> {
         if self.mode.get() == Mode::Undecided {
             self.start_loop()?;
         }
-        if self.switch_to_present_loop() { Ok(()) } else { Err(ReactorError::Stopped.into()) }
-    }
-
-    /// The same, where the loop is there. `false`: it is not.
-    #[inline(always)]
-    pub(super) fn switch_to_present_loop(&self) -> bool {
-        Greenlet::transfer_in(&self.main_loop)
+        let main_loop = self.main_loop.borrow().clone();
+        match main_loop {
+            Some(main_loop) => {
+                main_loop.transfer();
+                Ok(())
+            }
+            None => Err(ReactorError::Stopped.into()),
+        }
     }
 
     /// Implicit mode: the loop in a greenlet of its own, without signal handlers, whose parent is MAIN.
@@ -265,7 +275,7 @@ impl Hub {
                 hub.close_from_main();
             }
         })));
-        self.main_loop.set(Some(main_loop));
+        drop(self.set_loop(Some(main_loop)));
         self.mode.set(Mode::Implicit);
         Ok(())
     }
@@ -273,7 +283,7 @@ impl Hub {
     fn close_from_main(self: &Rc<Self>) {
         let main = self.main.borrow().clone();
         let (Some(main), Some(running)) = (main, running::get()) else { return };
-        if self.mode.get() == Mode::Implicit && Rc::ptr_eq(&main, &running) && !std::thread::panicking() {
+        if self.mode.get() == Mode::Implicit && Rc::ptr_eq(&main, &running) && Greenlet::can_switch() {
             main.will_return_here();
             drop(running::take());
             while self.has_loop() {
@@ -304,8 +314,7 @@ impl Hub {
         if let Some(main) = main {
             main.is_left_alone(ReactorError::Stopped.into());
         }
-        let main_loop = self.main_loop.take();
-        drop(main_loop);
+        drop(self.set_loop(None));
     }
 
     /// D8: MAIN waits, and nothing there is could ever end its wait.
@@ -337,8 +346,7 @@ impl Hub {
         let running = running::take();
         let may_switch = Greenlet::can_switch();
         if may_switch {
-            let old = self.main_loop.replace(Some(Greenlet::current()));
-            drop(old);
+            drop(self.set_loop(Some(Greenlet::current())));
         }
         for _ in 0..END_PATIENCE {
             let tasks: Vec<Rc<Task>> = self.tasks.borrow().iter().map(|(_, task)| Rc::clone(task)).collect();
@@ -360,7 +368,7 @@ impl Hub {
             running::put(running);
         } else if !self.core.is_in_loop() && may_switch {
             // A loop in a greenlet of its own goes on to its end: `run_loop` forgets it.
-            let old = if self.main.borrow().is_none() { self.main_loop.take() } else { None };
+            let old = if self.main.borrow().is_none() { self.set_loop(None) } else { None };
             drop(old);
         }
     }
@@ -372,7 +380,7 @@ impl Hub {
         for (_, task) in tasks {
             task.abandon();
         }
-        let old = (self.main_loop.take(), self.main.take(), running::take(), self.line.close(), self.spare.take());
+        let old = (self.set_loop(None), self.main.take(), running::take(), self.line.close(), self.spare.take());
         std::mem::forget(old.0);
     }
 }

@@ -403,6 +403,10 @@ impl Task {
         if self.state.get() != State::Queued && !self.may_begin() {
             return;
         }
+        if Greenlet::thread_is_over() {
+            // Run in a destructor of a thread-local: what green threads use of others may be destroyed.
+            return self.hub.core().crash();
+        }
         let Some(greenlet) = self.greenlet.take() else { return };
         self.state.set(State::Running);
         running::put(self);

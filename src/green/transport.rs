@@ -66,6 +66,8 @@ impl std::ops::Deref for Handle {
 struct Decoding<D> {
     /// Out while it decodes, which is user code.
     decoder: RefCell<Option<D>>,
+    /// It has been told of its wire.
+    attached: Cell<bool>,
     /// `decode_eof` has said that nothing is left.
     drained: Cell<bool>,
 }
@@ -93,7 +95,8 @@ impl<D: Decoder> GreenTransport<D> {
         GreenTransport::with_handle(Rc::new(Handle(conn)), decoder)
     }
     fn with_handle(conn: Rc<Handle>, decoder: D) -> Self {
-        let decoder = Decoding { decoder: RefCell::new(Some(decoder)), drained: Cell::new(false) };
+        let decoder = RefCell::new(Some(decoder));
+        let decoder = Decoding { decoder, attached: Cell::new(false), drained: Cell::new(false) };
         GreenTransport { conn, decoder: Rc::new(decoder) }
     }
 
@@ -152,9 +155,6 @@ impl<D: Decoder> GreenTransport<D> {
     fn decode(&self) -> Result<Option<D::Item>> {
         let input = self.conn.take_input();
         let finished = self.conn.is_finished();
-        if input.is_empty() && !(finished && !self.decoder.drained.get()) {
-            return Ok(None);
-        }
         let decoder = self.decoder.decoder.borrow_mut().take();
         let Some(decoder) = decoder else {
             self.conn.put_back(input);
@@ -167,6 +167,9 @@ impl<D: Decoder> GreenTransport<D> {
             Some(decoder) => decoder,
             None => return Ok(None),
         };
+        if !self.decoder.attached.replace(true) {
+            decoder.attached(self.transport(), &self.conn.0.ready());
+        }
         let mut outcome = decoder.decode(&mut work.input);
         if finished && matches!(outcome, Ok(None)) && !self.decoder.drained.get() {
             outcome = decoder.decode_eof(&mut work.input);
@@ -174,9 +177,10 @@ impl<D: Decoder> GreenTransport<D> {
                 self.decoder.drained.set(true);
             }
         }
-        if outcome.is_err() {
+        if let Err(failure) = &outcome {
             work.input.clear();
-            self.lose_connection();
+            self.conn.told();
+            self.transport().fail_connection(failure.clone());
         }
         outcome
     }

@@ -23,8 +23,8 @@ pub(super) struct Raw {
     pub(super) stack_size: usize,
     /// How often it was told to exit since it was killed.
     told: Cell<u32>,
-    /// Its last handle is being dropped.
-    reaped: Cell<bool>,
+    /// Who is dropping its last handle, and waits for it to be unwound.
+    reaper: Cell<Option<Greenlet>>,
 }
 
 impl Raw {
@@ -34,7 +34,7 @@ impl Raw {
             parent: Cell::new(Some(parent)),
             stack_size,
             told: Cell::new(0),
-            reaped: Cell::new(false),
+            reaper: Cell::new(None),
         }
     }
 }
@@ -65,7 +65,8 @@ impl Parcel {
 
 struct Flight {
     parcel: Parcel,
-    /// Who switched. If nobody else has a handle of it, it is unwound on arrival.
+    /// Who switched. If nobody else has a handle of it, it is unwound on arrival; or if it has ended, freed, which may run
+    /// a user's destructors and therefore must not be done before.
     from: Option<Greenlet>,
 }
 
@@ -105,8 +106,9 @@ fn land() -> Parcel {
 }
 
 /// Whether a switch may be done here and now.
+#[inline]
 pub(super) fn check() -> Result<(), GreenletError> {
-    if sys::is_ending() {
+    if sys::is_over() {
         return Err(GreenletError::ThreadEnding);
     }
     if thread::panicking() {
@@ -128,9 +130,7 @@ pub(super) fn send(to: &Greenlet, parcel: Parcel) -> Result<Value> {
         }
         raw.told.set(0);
         complain(format_args!("{me:?} was killed and runs on: it swallowed the exit {PATIENCE} times"));
-        if raw.reaped.get()
-            && let Some(reaper) = me.parent()
-        {
+        if let Some(reaper) = raw.reaper.take() {
             return go(me, reaper, Parcel::Refused);
         }
     }
@@ -232,13 +232,15 @@ fn root() {
             let main = Greenlet::main();
             if !main.0.mark() {
                 me.0.set_successor(&main.0);
-                return;
+                // MAIN is in the hub, where nothing can land: it is freed at the next switch.
+                return inter(me);
             }
             (main, Parcel::Value(Box::new(())))
         }
     };
-    launch(parcel, None);
     me.0.set_successor(&target.0);
+    drop(target);
+    launch(parcel, Some(me));
 }
 
 /// The last handle of a raw greenlet goes.
@@ -261,37 +263,42 @@ pub(super) fn forget(last: &Greenlet) {
             // The thread is ending: the stack stays.
             Ok(()) if sys::in_destructor() => {}
             Ok(()) => reap(last, raw),
-            Err(GreenletError::Unwinding) => {
-                let kept = last.clone();
-                // Where there is no graveyard any more the closure forgets it with the rest of the thread.
-                let mut kept = ManuallyDrop::new(Some(kept));
-                let _ = GRAVEYARD.try_with(|graves| graves.0.borrow_mut().extend(kept.take()));
-            }
+            Err(GreenletError::Unwinding) => inter(last.clone()),
             Err(_) => {}
         }
     }
+}
+
+/// Keeps a greenlet for the next switch, which drops it. Where there is no graveyard any more it is forgotten with the
+/// rest of the thread.
+fn inter(greenlet: Greenlet) {
+    let mut kept = ManuallyDrop::new(Some(greenlet));
+    let _ = GRAVEYARD.try_with(|graves| graves.0.borrow_mut().extend(kept.take()));
 }
 
 /// Unwinds a suspended greenlet from the one that drops its last handle.
 fn reap(last: &Greenlet, raw: &Raw) {
     let me = Greenlet::current();
     let parent = raw.parent.replace(Some(me.clone()));
-    raw.reaped.set(true);
+    drop(raw.reaper.replace(Some(me.clone())));
     me.0.set_mark(true);
     launch(Parcel::Exit, None);
     last.0.transfer();
     match land() {
         Parcel::Failure(failure) => failure::report(format_args!("{last:?}, unwound by its last owner"), &failure),
         parcel => {
-            if let Parcel::Value(value) = parcel {
-                failure::drop_quietly(value);
+            match parcel {
+                Parcel::Value(value) => failure::drop_quietly(value),
+                // Somebody else kills the reaper, and a destructor must not unwind: its next switch does.
+                Parcel::Exit => me.raw().into_iter().for_each(|raw| raw.told.set(raw.told.get() + 1)),
+                _ => {}
             }
             if !last.is_dead() && last.0.handles() == 1 {
                 complain(format_args!("{last:?} would not be unwound by its last owner: its stack stays"));
             }
         }
     }
-    raw.reaped.set(false);
+    drop(raw.reaper.take());
     drop(raw.parent.replace(parent));
 }
 

@@ -78,7 +78,7 @@ fn public_calls_do_not_reach_a_managed_one() {
     let main = Greenlet::current();
     let g = managed(move || main.transfer());
     for _ in 0..2 {
-        for result in [g.switch(()), g.throw(crate::Failure::msg("no")), g.kill()] {
+        for result in [g.switch(()), g.throw(crate::failure::Failure::msg("no")), g.kill()] {
             assert_eq!(result.err().and_then(|failure| failure.check().copied()), Some(GreenletError::Managed));
         }
         let refused = g.set_parent(&Greenlet::main()).expect_err("refused");
@@ -182,6 +182,118 @@ fn large_and_overaligned_bodies_arrive_whole() {
     });
     g.transfer();
     assert_eq!(seen.get(), 700_009);
+}
+
+#[test]
+fn bodies_of_every_shape_are_run_once_or_dropped_once() {
+    thread_local! {
+        static DROPPED: Cell<usize> = const { Cell::new(0) };
+    }
+    /// Zero-sized, and still to be dropped once.
+    struct Nothing;
+    impl Drop for Nothing {
+        fn drop(&mut self) {
+            DROPPED.set(DROPPED.get() + 1);
+        }
+    }
+    #[repr(align(64))]
+    struct Line([u8; 64]);
+    #[repr(align(4096))]
+    struct Page([u8; 4096]);
+    let check = |make: &dyn Fn(Nothing) -> Greenlet| {
+        for run in [false, true] {
+            DROPPED.set(0);
+            let g = make(Nothing);
+            if run {
+                g.transfer();
+                assert_eq!(DROPPED.get(), 1);
+            }
+            drop(g);
+            assert_eq!(DROPPED.get(), 1);
+        }
+    };
+    // The size limit of what is placed on the stack, and one more.
+    let (fits, large) = ([1u8; 1024], [2u8; 1025]);
+    check(&|nothing| managed(move || drop(nothing)));
+    check(&|nothing| managed(move || drop((nothing, std::hint::black_box(fits)))));
+    check(&|nothing| managed(move || drop((nothing, std::hint::black_box(large)))));
+    check(&|nothing| {
+        let line = Line([3; 64]);
+        managed(move || {
+            assert_eq!(((&raw const line).addr() % 64, line.0), (0, [3; 64]));
+            drop(nothing);
+        })
+    });
+    check(&|nothing| {
+        let page = Page([4; 4096]);
+        managed(move || {
+            assert_eq!(((&raw const page).addr() % 4096, page.0), (0, [4; 4096]));
+            drop(nothing);
+        })
+    });
+}
+
+// GL-36: a destructor must not unwind, so whoever is killed while it drops another is at its next switch.
+#[test]
+fn a_kill_of_one_that_waits_for_another_to_be_unwound_is_not_lost() {
+    let hub = Greenlet::current();
+    let (parked, past): (Rc<RefCell<Option<Greenlet>>>, _) = (Rc::default(), Rc::new(Cell::new((false, false))));
+    let (park, told) = (parked.clone(), past.clone());
+    // Swallows its exit and waits in the hub.
+    let stubborn = Greenlet::new(move |_| {
+        let parent = Greenlet::current().parent().expect("a parent");
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| parent.switch(())));
+        *park.borrow_mut() = Some(Greenlet::current());
+        hub.transfer();
+        Ok(Box::new(()))
+    });
+    stubborn.switch(()).expect("it waits");
+    let dropper = Greenlet::new(move |_| {
+        drop(stubborn);
+        told.set((true, false));
+        Greenlet::current().parent().expect("a parent").switch(())?;
+        told.set((true, true));
+        Ok(Box::new(()))
+    });
+    let killed = dropper.clone();
+    // In a green thread, so that the test plays the hub.
+    let g = managed(move || {
+        let _ = dropper.switch(());
+    });
+    g.transfer();
+    assert!(!g.is_dead() && parked.borrow().is_some());
+    let _ = killed.kill();
+    assert_eq!(past.get(), (true, false), "it was unwound at the switch after the drop");
+    assert!(killed.is_dead());
+    g.transfer();
+    parked.take().expect("the stubborn one").transfer();
+}
+
+#[test]
+fn names_and_handles_come_and_go_while_one_dies() {
+    for round in 0..200 {
+        let own: Rc<RefCell<Option<Greenlet>>> = Rc::default();
+        let (slot, main) = (own.clone(), Greenlet::current());
+        let g = managed(move || {
+            Greenlet::current().set_name(format!("number {round}"));
+            let mine = slot.take();
+            let clones: Vec<_> = (0..5).map(|_| Greenlet::current()).collect();
+            if round % 2 == 0 {
+                main.transfer();
+            }
+            drop((mine, clones));
+            // Nobody names it now, but its frames are here.
+            assert_eq!(Greenlet::current().name().as_deref(), Some(&*format!("number {round}")));
+        });
+        *own.borrow_mut() = Some(g.clone());
+        g.transfer();
+        if round % 3 == 0 {
+            if g.0.can_run() {
+                g.transfer();
+            }
+        }
+        drop(g);
+    }
 }
 
 #[test]

@@ -147,6 +147,7 @@ impl Driver {
         }
     }
     /// For sockets that another thread takes over: it must end our watch of them.
+    #[cfg(feature = "green")]
     pub(crate) fn registry(&self) -> io::Result<mio::Registry> {
         match self {
             Driver::Os(driver) => driver.registry(),
@@ -272,7 +273,7 @@ impl Socket {
 pub(crate) enum Listener {
     Tcp(mio::net::TcpListener),
     /// With the path that is removed when listening ends.
-    Unix(mio::net::UnixListener, Option<os::BoundPath>),
+    Unix(mio::net::UnixListener, #[allow(dead_code, reason = "it is there to be dropped")] Option<os::BoundPath>),
     Memory(memory::Listener),
 }
 

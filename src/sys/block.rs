@@ -55,6 +55,16 @@ impl Block {
             attachment: UnsafeCell::new(None),
         }
     }
+    /// One handle more.
+    #[inline]
+    pub(super) fn count(&self) {
+        let handles = self.handles.get().wrapping_add(1);
+        // As with `Rc`: handles can be forgotten in safe code, though on 64 bits nobody lives to forget so many.
+        if usize::BITS < 64 && handles == 0 {
+            std::process::abort();
+        }
+        self.handles.set(handles);
+    }
     pub(super) fn is(&self, flag: u8) -> bool {
         self.flags.get() & flag != 0
     }
@@ -142,9 +152,11 @@ unsafe fn reclaim(at: NonNull<Block>) {
 /// # Safety
 /// `current` is the block of the code running here; `context` is what `target` has saved, on this thread.
 #[inline(always)]
-pub(super) unsafe fn go(current: *const Block, target: &Block, context: Saved) {
-    target.saved.set(None);
-    CURRENT.set(target);
+pub(super) unsafe fn go(current: *const Block, target: NonNull<Block>, context: Saved) {
+    // SAFETY: the target has a saved context, so it is there. No reference to it may last beyond the jump: when this
+    // one is resumed the target may have ended, and its block be gone.
+    unsafe { target.as_ref() }.saved.set(None);
+    CURRENT.set(target.as_ptr());
     // SAFETY: the context was taken out of its block, so it is resumed once, and its stack is there: a stack is given
     // back when its fiber is dead and forgotten.
     let (from, word) = unsafe { switch::jump(context, current as usize) };
@@ -192,13 +204,14 @@ unsafe fn bury(at: NonNull<Block>) {
 
 /// Where every stack begins. `switch::shim` calls it.
 pub(super) extern "C" fn entry(from: Saved, word: usize) -> ! {
-    // SAFETY: the arguments of an entry.
-    unsafe { arrive(from, word) };
     let block = CURRENT.get();
     // SAFETY: `go` made the fiber that starts here the current one.
     let me = unsafe { &*block };
+    // From here on there are frames on this stack: before anything else may run, `forgotten` must know.
     me.set(STARTED);
     me.discard.set(None);
+    // SAFETY: the arguments of an entry.
+    unsafe { arrive(from, word) };
     if let Some(run) = me.run.take() {
         // SAFETY: the body is where `load` placed it, and is run once.
         unsafe { run(me.body.get()) };
@@ -217,9 +230,8 @@ pub(super) extern "C" fn entry(from: Saved, word: usize) -> ! {
     // SAFETY: the thread's own fiber is suspended while another runs, so one of the two has a context; blocks that can
     // run are there. Nothing on this stack needs a destructor any more.
     unsafe {
-        let target = target.as_ref();
-        let Some(context) = target.saved.take() else { std::process::abort() };
-        CURRENT.set(target);
+        let Some(context) = target.as_ref().saved.take() else { std::process::abort() };
+        CURRENT.set(target.as_ptr());
         switch::jump(context, block as usize | LAST);
     }
     std::process::abort()
@@ -251,6 +263,13 @@ fn complain(what: &str, payload: Box<dyn Any + Send>) {
 
 pub(super) fn main_block() -> NonNull<Block> {
     THREAD.with(|main| NonNull::from(&**main))
+}
+
+/// Whether the thread's own fiber runs.
+#[inline]
+pub(super) fn on_native_stack() -> bool {
+    // SAFETY: the block of the code running here is there.
+    unsafe { CURRENT.get().as_ref() }.is_none_or(|current| current.is(MAIN))
 }
 
 /// The first use of this floor on a thread: its own fiber is the current one.

@@ -95,16 +95,14 @@ impl Fiber {
             None => begin(),
         };
         // SAFETY: the current fiber's block is there: its code runs.
-        let handles = unsafe { &block.as_ref().handles };
-        handles.set(handles.get() + 1);
+        unsafe { block.as_ref() }.count();
         Self(block)
     }
     /// The thread's own fiber.
     pub(crate) fn main() -> Self {
         let main = main_block();
         // SAFETY: it is there as long as the thread's code runs.
-        let handles = unsafe { &main.as_ref().handles };
-        handles.set(handles.get() + 1);
+        unsafe { main.as_ref() }.count();
         Self(main)
     }
 
@@ -121,11 +119,10 @@ impl Fiber {
     #[inline]
     pub(crate) fn transfer(&self) {
         let current = CURRENT.get();
-        let target = self.block();
-        match target.saved.get() {
+        match self.block().saved.get() {
             // SAFETY: a context that is saved in a block is that of a suspended or unstarted fiber of this thread,
             // whose stack is there; `current` is the block of the code running here.
-            Some(context) if !current.is_null() => unsafe { go(current, target, context) },
+            Some(context) if !current.is_null() => unsafe { go(current, self.0, context) },
             _ => self.transfer_slowly(),
         }
     }
@@ -141,13 +138,35 @@ impl Fiber {
                 // SAFETY: a fiber that can run is there with or without handles, and stays while it runs; the rest as
                 // in `transfer`.
                 unsafe {
-                    let target = target.as_ref();
-                    target.handles.set(target.handles.get() - 1);
+                    let handles = &target.as_ref().handles;
+                    handles.set(handles.get() - 1);
                     go(current, target, context);
                 }
             }
             _ => self.transfer_slowly(),
         }
+    }
+
+    /// From a fiber made by [`Self::spawn`] to its successor, if that is the one whose [`Self::id`] is given. `false`, and
+    /// nothing has happened, where it is not, or cannot run.
+    #[inline(always)]
+    pub(crate) fn transfer_to_successor(id: usize) -> bool {
+        let current = CURRENT.get();
+        if current.is_null() {
+            return false;
+        }
+        // SAFETY: the block of the code running here is there, and only this thread's code changes its successor; the
+        // reference is gone before any other runs.
+        let (spawned, successor) = unsafe {
+            let block = &*current;
+            (!block.is(BOXED) && !block.is(MAIN), (*block.successor.as_ptr()).as_ref().map(|successor| successor.0))
+        };
+        let Some(target) = successor.filter(|target| spawned && target.as_ptr() as usize == id) else { return false };
+        // SAFETY: the successor counts as a handle, so its block is there; the reference is gone before the jump.
+        let Some(context) = (unsafe { target.as_ref() }).saved.get() else { return false };
+        // SAFETY: as in `transfer`.
+        unsafe { go(current, target, context) };
+        true
     }
 
     #[cold]
@@ -165,7 +184,7 @@ impl Fiber {
         let block = current.0.as_ptr();
         drop(current);
         // SAFETY: as in `transfer`.
-        unsafe { go(block, self.block(), context) };
+        unsafe { go(block, self.0, context) };
     }
 
     /// Whether the code running is this fiber's.
@@ -277,8 +296,7 @@ impl Fiber {
 impl Clone for Fiber {
     #[inline]
     fn clone(&self) -> Self {
-        let handles = &self.block().handles;
-        handles.set(handles.get() + 1);
+        self.block().count();
         Self(self.0)
     }
 }

@@ -20,8 +20,9 @@ const CLASSES: usize = (MAX_SHIFT - MIN_SHIFT + 1) as usize;
 const KEPT: usize = 16 << 10;
 /// The free stacks on top of the pool are left as they are: they will be used next.
 const HOT: usize = 64;
-/// So many free stacks more are looked at together.
-const SWEEP: usize = 192;
+/// Of so many that come back above these one is looked at: asking the system about each would take longer than running
+/// it. If that one was used deeply all are looked at. No power of two, which may be a rhythm of the program's.
+const SAMPLE: usize = 61;
 /// A slab takes no more address space than this, and the first of a thread no more than the second.
 const MAX_SLAB: usize = (1 << 20) << if usize::BITS == 64 { 13 } else { 6 };
 const FIRST_SLAB: usize = 8 << 20;
@@ -127,8 +128,8 @@ pub(super) unsafe fn give(stack: Stack) {
         pool.free[class].set(seat);
         let unswept = pool.unswept[class].get() + 1;
         pool.unswept[class].set(unswept);
-        if unswept >= HOT + SWEEP {
-            sweep(pool, class, HOT);
+        if unswept >= HOT + SAMPLE {
+            sample(pool, class, stack);
         }
     });
 }
@@ -143,6 +144,16 @@ pub(crate) fn trim() {
             sweep(pool, class, 0);
         }
     });
+}
+
+/// Looks at one free stack, and at all if that was used deeply.
+#[cold]
+fn sample(pool: &Pool, class: usize, stack: Stack) {
+    if deep(stack).is_some() {
+        sweep(pool, class, HOT);
+    } else {
+        pool.unswept[class].set(HOT);
+    }
 }
 
 /// Looks at the free stacks below the `hot` ones that were not looked at since they were used.
@@ -167,15 +178,20 @@ fn sweep(pool: &Pool, class: usize, hot: usize) {
 
 /// Gives all but the top of a free stack back to the system, if there is anything to give.
 fn shrink(stack: Stack) {
-    let kept = stack.0.as_ptr() as usize + size_of::<Seat>() - KEPT;
-    let bottom = stack.bottom() as usize;
-    let Some(length) = kept.checked_sub(bottom).filter(|length| *length > 0) else { return };
-    // Who goes deeper passes here: Rust's frames touch every page, and few others leave out two.
-    let passage = length.min(2 * page());
-    if resident(kept - passage, passage) {
+    if let Some((bottom, length)) = deep(stack) {
         // SAFETY: private anonymous memory of a free stack, below its seat: nobody refers to it.
         unsafe { libc::madvise(bottom as *mut c_void, length, libc::MADV_DONTNEED) };
     }
+}
+
+/// What a free stack has below the part that it keeps, where and how long, if that has been used.
+fn deep(stack: Stack) -> Option<(usize, usize)> {
+    let kept = stack.0.as_ptr() as usize + size_of::<Seat>() - KEPT;
+    let bottom = stack.bottom() as usize;
+    let length = kept.checked_sub(bottom).filter(|length| *length > 0)?;
+    // Who goes deeper passes here: Rust's frames touch every page, and few others leave out two.
+    let passage = length.min(2 * page());
+    resident(kept - passage, passage).then_some((bottom, length))
 }
 
 /// Whether any of at most two pages is in memory.
@@ -241,24 +257,34 @@ pub(super) fn end_thread() {
             slab.left.set(slab.carved.get());
             next = slab.older;
         }
-        for class in &pool.free {
-            let mut next = class.replace(ptr::null());
+        let each_free = |class: &Cell<*const Seat>, run: fn(Stack)| {
+            let mut next = class.get();
             while let Some(seat) = NonNull::new(next.cast_mut()) {
                 let stack = Stack(seat);
                 next = stack.seat().next.get();
-                stack.slab().left.set(stack.slab().left.get() - 1);
+                run(stack);
+            }
+        };
+        for class in &pool.free {
+            each_free(class, |stack| stack.slab().left.set(stack.slab().left.get() - 1));
+        }
+        // Only what cannot be unmapped is worth a look.
+        for class in &pool.free {
+            each_free(class, |stack| {
                 if stack.slab().left.get() > 0 {
                     shrink(stack);
                 }
-            }
+            });
+            class.set(ptr::null());
         }
-        // SAFETY: as above; `unmap` frees only the one whose `older` was read before.
-        while let Some(slab) = unsafe { at.as_ref() } {
-            at = slab.older;
-            if slab.left.get() == 0 {
+        while !at.is_null() {
+            // SAFETY: as above; `unmap` frees only the one whose `older` was read before.
+            let (older, left) = unsafe { ((*at).older, (*at).left.get()) };
+            if left == 0 {
                 // SAFETY: no stack of it is out, and the pool has forgotten it.
-                unsafe { unmap(slab) };
+                unsafe { unmap(at) };
             }
+            at = older;
         }
     });
 }
@@ -266,10 +292,10 @@ pub(super) fn end_thread() {
 /// A stack that comes back after the pool has gone.
 #[cold]
 fn give_up(stack: Stack) {
-    let slab = stack.slab();
-    slab.left.set(slab.left.get() - 1);
-    if slab.left.get() == 0 {
+    let left = &stack.slab().left;
+    left.set(left.get() - 1);
+    if left.get() == 0 {
         // SAFETY: this was the last stack of it, and the pool has forgotten it.
-        unsafe { unmap(slab) };
+        unsafe { unmap(stack.seat().slab) };
     }
 }

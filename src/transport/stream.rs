@@ -3,6 +3,7 @@
 //!
 //! Methods of `Transport` only change state and ask for a flush; everything that runs user code happens in `ready`, `flush`
 //! and `shut`, with nothing borrowed. Edge-triggered: an edge is remembered until a read says that it is used up.
+mod ending;
 mod output;
 mod verbs;
 
@@ -11,7 +12,6 @@ use super::producer::Registered;
 use super::{Address, Protocol, Transport, TransportRef, wire};
 use crate::deferred::Promise;
 use crate::error::ConnectionClosed;
-use crate::failure;
 use crate::reactor::driver::{Readiness, Socket};
 use crate::reactor::{Core, Source};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -22,8 +22,6 @@ use std::rc::Rc;
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
 /// Full read buffers delivered before others get their turn.
 const READ_BUDGET: u32 = 2;
-/// Arrived bytes thrown away before closing, so that the close does not turn into a reset.
-const DRAIN_READS: u32 = 16;
 
 /// Who made a connection and wants to hear of its end, after the protocol has.
 pub(super) trait Owner {
@@ -217,60 +215,6 @@ impl Stream {
             }
         }
         core.return_read_buffer(buffer);
-    }
-
-    /// The one end of every connection: producer, socket, protocol, owner, in this order.
-    fn end(&self, reason: ConnectionClosed) {
-        if self.has(LOST) {
-            return;
-        }
-        self.set(LOST);
-        let reset = matches!(reason, ConnectionClosed::Aborted);
-        // The protocol's own error is the reason, however the end was reached.
-        let fault = if self.has(FAILING) { self.fault.take() } else { None };
-        let reason = fault.unwrap_or(reason);
-        if let Some(producer) = self.producer.take()
-            && let Err(failure) = producer.stop()
-        {
-            failure::report("a producer", &failure);
-        }
-        self.host();
-        let socket = self.socket.take();
-        if let Some(socket) = socket {
-            match reason {
-                _ if reset => socket.reset_on_close(),
-                ConnectionClosed::Lost(_) => {}
-                _ => self.drain(&socket),
-            }
-        }
-        let ourselves = self.core.remove_source(self.token);
-        // Of what is dropped here some is the user's.
-        let unsent = std::mem::take(&mut *self.out.borrow_mut());
-        failure::drop_quietly(unsent);
-        let waiters = std::mem::take(&mut *self.flush_waiters.borrow_mut());
-        for waiter in waiters {
-            self.core.guard("a flush's Deferred", || waiter.errback(reason.clone()));
-        }
-        wire::connection_lost(self.name.get(), &reason);
-        let owner = self.owner.take();
-        if let Some(owner) = owner {
-            owner.connection_lost(&reason);
-        }
-        drop(ourselves);
-    }
-
-    /// Closing with unread input would reset the connection and could lose the peer our last bytes.
-    fn drain(&self, socket: &Socket) {
-        if !self.has(READABLE) || self.has(EOF) {
-            return;
-        }
-        let mut scrap = [0; 4096];
-        for _ in 0..DRAIN_READS {
-            match socket.read(&mut scrap) {
-                Ok(n) if n > 0 => {}
-                _ => break,
-            }
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// When to give up on an event that should come at once: only a failing test ever waits as long.
@@ -18,6 +19,8 @@ pub struct Program {
     child: Child,
     lines: Receiver<String>,
     errors: Arc<Mutex<String>>,
+    /// Until stderr is at its end.
+    listener: Option<JoinHandle<()>>,
 }
 
 impl Program {
@@ -60,14 +63,14 @@ impl Program {
         });
         let errors = Arc::new(Mutex::new(String::new()));
         let (collected, output) = (errors.clone(), BufReader::new(child.stderr.take().expect("piped")));
-        std::thread::spawn(move || {
+        let listener = std::thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
                 let mut collected = collected.lock().expect("no panic inside");
                 collected.push_str(&line);
                 collected.push('\n');
             }
         });
-        Program { name, child, lines, errors }
+        Program { name, child, lines, errors, listener: Some(listener) }
     }
 
     /// The next line of its output.
@@ -128,6 +131,9 @@ impl Program {
             }
         }
         let status = self.child.wait().expect("waitable");
+        if let Some(listener) = self.listener.take() {
+            listener.join().expect("no panic inside");
+        }
         (status, rest, self.errors())
     }
 

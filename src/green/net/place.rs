@@ -93,8 +93,15 @@ impl Watch {
         self.set(CLOSED, direction);
         self.wake(direction);
     }
+    #[inline]
     fn wake(&self, direction: Direction) {
         self.set(READY, direction);
+        // Most events say both directions, and most waits are for one.
+        if self.has(WAITING, direction) {
+            self.wake_waiter(direction);
+        }
+    }
+    fn wake_waiter(&self, direction: Direction) {
         let slot = &self.waiters[direction as usize];
         if let Some(waiter) = slot.take() {
             waiter.wake();
@@ -408,7 +415,11 @@ impl Place {
         watch.waiters[direction as usize].set(Some(wait.waiter()));
         watch.set(WAITING, direction);
         let waiting = Waiting { place: self, watch, direction };
-        let in_time = wait.park_timeout(reason, limit)?;
+        // A frame less on the stack of whoever waits without a limit: every line of it is a cache miss when it goes on.
+        let in_time = match limit {
+            None => wait.park(reason).map(|()| true)?,
+            Some(_) => wait.park_timeout(reason, limit)?,
+        };
         drop(waiting);
         let _ = HERE.try_with(|here| here.breath.set(BREATH));
         Ok(if in_time { Parked::Woken } else { Parked::Late })

@@ -47,10 +47,11 @@ pub(in crate::green) struct Inner<T: 'static> {
     about: Option<Rc<Task>>,
     this: Weak<Inner<T>>,
 }
+type Call<T> = Box<dyn FnOnce(Result<&T, &Failure>)>;
 struct Link<T> {
     id: LinkId,
     wants: Wants,
-    call: Box<dyn FnOnce(Result<&T, &Failure>)>,
+    call: Call<T>,
 }
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wants {
@@ -226,7 +227,7 @@ impl<T: 'static> Inner<T> {
         self.tell_soon();
         true
     }
-    fn add(&self, wants: Wants, call: Box<dyn FnOnce(Result<&T, &Failure>)>) -> LinkId {
+    fn add(&self, wants: Wants, call: Call<T>) -> LinkId {
         let id = LinkId(self.made.get());
         self.made.set(id.0 + 1);
         self.links.borrow_mut().push_back(Link { id, wants, call });

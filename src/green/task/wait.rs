@@ -98,16 +98,12 @@ impl Wait {
     pub(crate) fn waiter(&self) -> Waiter {
         Waiter { task: Rc::clone(&self.task), id: self.id }
     }
-    /// Whether it has been woken; a hand-over to it counts then.
-    pub(crate) fn is_woken(&self) -> bool {
-        self.task.wait.get() == self.id && self.task.woken.get()
-    }
     /// Suspends this green thread until its waiter is woken; at once when it has been. `reason` is for people.
     ///
     /// # Errors
     /// `Deadlock` on MAIN, `ReactorError::Stopped`, and what `prepare` says. Unwinds when the green thread is killed or a
     /// deadline passes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn park(&self, reason: &'static str) -> Result<()> {
         let task = &self.task;
         debug_assert_eq!(task.wait.get(), self.id, "user code waited between prepare and park");
@@ -141,8 +137,15 @@ impl Wait {
         Err(ReactorError::Stopped.into())
     }
     /// As `park`, until `limit` has passed. `false`: it has, and nobody woke it.
+    #[inline(always)]
     pub(crate) fn park_timeout(&self, reason: &'static str, limit: Option<Duration>) -> Result<bool> {
-        let Some(limit) = limit else { return self.park(reason).map(|()| true) };
+        match limit {
+            None => self.park(reason).map(|()| true),
+            Some(limit) => self.park_until(reason, limit),
+        }
+    }
+    #[inline(never)]
+    fn park_until(&self, reason: &'static str, limit: Duration) -> Result<bool> {
         let timer = {
             let waiter = self.waiter();
             CancelOnDrop(self.task.hub.core().schedule(limit, Box::new(move || waiter.time_is_up())))
@@ -176,14 +179,11 @@ impl Drop for CancelOnDrop {
 fn switch_away(task: &Rc<Task>) -> Result<()> {
     // Perhaps a raw greenlet of the user's, on top of this green thread: it is who waits.
     task.greenlet.set(Some(Greenlet::current()));
-    if task.hub.is_under_way() && task.hub.switch_to_present_loop() {
-        if task.state.get() == State::Running {
-            return Ok(());
-        }
-        return go_on(task, Ok(()));
+    let switched = task.hub.switch_to_loop();
+    if task.state.get() == State::Running {
+        return Ok(());
     }
-    // MAIN's first wait starts the loop.
-    go_on(task, task.hub.switch_to_loop())
+    go_on(task, switched)
 }
 /// Whoever was resumed was perhaps not woken.
 #[cold]

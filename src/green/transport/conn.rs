@@ -82,6 +82,19 @@ impl Conn {
     pub(super) fn is_finished(&self) -> bool {
         self.eof.get() || self.end.borrow().is_some()
     }
+    /// For a decoder that has messages though no bytes came.
+    pub(super) fn ready(self: &Rc<Self>) -> Rc<dyn Fn()> {
+        let conn = Rc::downgrade(self);
+        Rc::new(move || {
+            if let Some(conn) = conn.upgrade() {
+                conn.wake_reader();
+            }
+        })
+    }
+    /// A reader has been told what is wrong.
+    pub(super) fn told(&self) {
+        self.end_told.set(true);
+    }
     /// The error behind the data, once (D4).
     pub(super) fn tell_end(&self) -> Result<()> {
         match &*self.end.borrow() {

@@ -53,6 +53,7 @@ impl Driver {
         Arc::clone(&self.waker)
     }
     /// The poller's registry, for sockets that another thread takes over.
+    #[cfg(feature = "green")]
     pub(crate) fn registry(&self) -> io::Result<mio::Registry> {
         self.poll.registry().try_clone()
     }
