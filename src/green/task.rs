@@ -1,15 +1,17 @@
 //! One green thread as the hub sees it: its state, what interrupts it, how the loop resumes it.
 //!
-//! `wait` has the protocol of waiting, through which all waiting of the crate goes; `waiters` a line of those who wait.
+//! `resume` is what the loop does with it; `wait` has the protocol of waiting, through which all waiting of the crate goes;
+//! `waiters` a line of those who wait.
 //! Interruptions (a kill, a deadline) only mark the green thread and put it into the reactor's queue; it unwinds itself, from
 //! the frame where it waits. What must never happen here: user code run while something is borrowed.
+mod resume;
 mod wait;
 mod waiters;
 
 pub(crate) use wait::{Wait, Waiter, prepare, yield_once};
 pub(crate) use waiters::Waiters;
 
-use super::hub::{Hub, running};
+use super::hub::Hub;
 use super::proc::LinkedExited;
 use crate::clock::DelayedCall;
 use crate::error::Killed;
@@ -183,24 +185,6 @@ impl Task {
     /// Its body is done, and so is everything it owned; the stack is about to be left for the last time.
     pub(super) fn finished(&self) {
         self.state.set(State::Finished);
-    }
-    /// Whoever calls this is about to drop the last handle of it, perhaps: then its memory serves another. One that had a
-    /// life out of the ordinary is not worth the cleaning.
-    #[inline]
-    pub(super) fn retire(self: &Rc<Self>) {
-        let ordinary = self.state.get() == State::Finished
-            && Rc::strong_count(self) == 1
-            && !self.interrupted.get()
-            && self.raised.get() == 0
-            && self.key.get() == usize::MAX
-            && self.expired.borrow().is_empty()
-            && self.name.borrow().is_none();
-        if ordinary {
-            let old =
-                (self.fault.take(), self.cause.take(), self.start.take(), self.outlet.take(), self.greenlet.take());
-            drop(old);
-            self.hub.keep_spare(self);
-        }
     }
     /// It was spawned where nothing can run: no stack, or no reactor any more.
     pub(super) fn refused(&self) {
@@ -383,75 +367,6 @@ impl Task {
     fn tell_outlet(&self) {
         if let Some(outlet) = self.outlet.take().and_then(|outlet| outlet.upgrade()) {
             outlet.ended_by(self.cause.take().unwrap_or_else(|| Killed.into()));
-        }
-    }
-}
-
-/// What the loop does with it.
-impl Task {
-    /// It will be resumed soon: what that needs may be fetched from memory.
-    #[inline]
-    pub(super) fn prefetch(&self) {
-        if let Some(greenlet) = self.greenlet.take() {
-            greenlet.prefetch();
-            self.greenlet.set(Some(greenlet));
-        }
-    }
-    /// Runs it until it waits or ends.
-    #[inline(always)]
-    pub(super) fn resume(self: Rc<Self>) {
-        if self.state.get() != State::Queued && !self.may_begin() {
-            return;
-        }
-        if Greenlet::thread_is_over() {
-            // Run in a destructor of a thread-local: what green threads use of others may be destroyed.
-            return self.hub.core().crash();
-        }
-        let Some(greenlet) = self.greenlet.take() else { return };
-        self.state.set(State::Running);
-        running::put(self);
-        greenlet.transfer();
-        // One that waits has left by itself, and the hub's list holds it.
-        if let Some(task) = running::take() {
-            task.after_the_last(greenlet);
-        }
-    }
-    /// Whether one that is not in the line for having been woken is to run.
-    #[inline(never)]
-    fn may_begin(self: &Rc<Self>) -> bool {
-        match self.state.get() {
-            State::Unstarted if self.killed.get() => {
-                self.never_ran();
-                false
-            }
-            State::Unstarted => {
-                if let Some(greenlet) = self.greenlet.take() {
-                    // Whoever spawned it, it returns to the loop (HB-06).
-                    greenlet.set_parent_managed(&Greenlet::current());
-                    self.greenlet.set(Some(greenlet));
-                }
-                true
-            }
-            // At the end they are resumed without having been woken.
-            State::Parked => self.hub.is_stopped(),
-            _ => false,
-        }
-    }
-    /// It has ended, or is given up.
-    #[inline(never)]
-    fn after_the_last(self: Rc<Self>, greenlet: Greenlet) {
-        match self.state.get() {
-            State::Finished => {
-                self.hub.delist(self.key.replace(usize::MAX));
-                drop(greenlet);
-                self.retire();
-            }
-            State::Leaked => {
-                self.hub.delist(self.key.replace(usize::MAX));
-                std::mem::forget(greenlet);
-                self.tell_outlet();
-            }
-            _ => {}
         }
     }
 }

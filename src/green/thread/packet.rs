@@ -18,6 +18,7 @@ pub(super) struct Packet<T: 'static> {
     ended: Cell<bool>,
     waiter: Cell<Option<Waiter>>,
     /// Most have none: that takes one word.
+    #[allow(clippy::box_collection, reason = "a word to make and to drop; a VecDeque takes four")]
     links: Cell<Option<Box<VecDeque<Link<T>>>>>,
     showing: Cell<bool>,
     promise: Cell<Option<Promise<T>>>,
