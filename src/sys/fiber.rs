@@ -129,6 +129,7 @@ impl Fiber {
 
     /// As [`Self::transfer`], but holds no handle while the caller is suspended: if this was the last, the fiber runs on
     /// without one.
+    #[inline]
     pub(crate) fn transfer_into(self) {
         let current = CURRENT.get();
         match self.block().saved.get() {
