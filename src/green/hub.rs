@@ -3,17 +3,23 @@
 //! Two modes (G2). Joined: the greenlet that calls `reactor.run()` is the main loop. Implicit: the first blocking call on
 //! MAIN starts the loop in a greenlet of its own. Green threads switch with the loop only, and only `task` switches. What must
 //! never happen here: a borrow held across a switch.
+mod line;
+pub(super) mod running;
+
 use super::task::Task;
 use crate::error::{Deadlock, ReactorError};
 use crate::failure::{self, Result};
 use crate::greenlet::Greenlet;
 use crate::reactor::{Core, Reactor};
+use line::Line;
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::rc::Rc;
 
 /// The implicit loop's stack: callbacks run on it, so it gets what a thread would get. Only touched pages cost memory.
 const LOOP_STACK: usize = 2 * 1024 * 1024;
+/// So many finished green threads are kept for their memory.
+const SPARE_TASKS: usize = 1024;
 /// How often a green thread that goes on blocking is unwound again at the end before it is left as it is.
 const END_PATIENCE: usize = 100;
 
@@ -32,12 +38,16 @@ pub(crate) struct Hub {
     mode: Cell<Mode>,
     /// The greenlet of the loop, to which whoever blocks switches.
     main_loop: RefCell<Option<Greenlet>>,
-    /// The green thread that runs; `None` in the loop and its callbacks.
-    current: Cell<Option<Rc<Task>>>,
+    /// What it is told by, 0 when there is none.
+    loop_id: Cell<usize>,
+    /// Who is to go on.
+    line: Line,
     /// MAIN, which blocks like a green thread in implicit mode.
     main: RefCell<Option<Rc<Task>>>,
     /// Every green thread that has not finished.
     tasks: RefCell<slab::Slab<Rc<Task>>>,
+    /// Some that have finished, for their memory.
+    spare: RefCell<Vec<Rc<Task>>>,
     next_token: Cell<u64>,
 }
 
@@ -120,9 +130,11 @@ impl Hub {
             core: Rc::clone(core),
             mode: Cell::new(Mode::Undecided),
             main_loop: RefCell::default(),
-            current: Cell::new(None),
+            loop_id: Cell::new(0),
+            line: Line::default(),
             main: RefCell::default(),
             tasks: RefCell::default(),
+            spare: RefCell::default(),
             next_token: Cell::new(1),
         });
         let ending = Rc::downgrade(&hub);
@@ -131,7 +143,8 @@ impl Hub {
                 hub.end();
             }
         }));
-        let old = HUB.with(|current| current.0.replace(Some(Rc::clone(&hub))));
+        // MAIN of a reactor that has ended is nobody to the new hub.
+        let old = (HUB.with(|current| current.0.replace(Some(Rc::clone(&hub)))), running::take());
         drop(old);
         hub
     }
@@ -141,6 +154,11 @@ impl Hub {
     }
     pub(super) fn is_stopped(&self) -> bool {
         self.mode.get() == Mode::Stopped
+    }
+    /// Whether there is a loop to switch to.
+    #[inline]
+    pub(super) fn is_under_way(&self) -> bool {
+        matches!(self.mode.get(), Mode::Joined | Mode::Implicit)
     }
     /// A number for one `with_timeout`; 0 is a kill's.
     pub(super) fn token(&self) -> u64 {
@@ -156,26 +174,7 @@ impl Hub {
         if self.mode.get() == Mode::Undecided && self.core.is_in_loop() {
             return None;
         }
-        let current = self.current.take();
-        match current {
-            Some(task) => {
-                self.current.set(Some(Rc::clone(&task)));
-                Some(task)
-            }
-            None => self.main_task(),
-        }
-    }
-    /// The same, in one look at the thread's hub; `None` also where it takes a longer look.
-    #[inline]
-    pub(super) fn running_at_once() -> Option<Rc<Task>> {
-        let look = |hub: &Installed| {
-            let hub = hub.0.borrow();
-            let hub = hub.as_ref().filter(|hub| matches!(hub.mode.get(), Mode::Joined | Mode::Implicit))?;
-            let task = hub.current.take()?;
-            hub.current.set(Some(Rc::clone(&task)));
-            Some(task)
-        };
-        HUB.try_with(look).ok().flatten()
+        running::get().or_else(|| self.main_task())
     }
     /// MAIN, where no loop is below it on its stack.
     #[cold]
@@ -186,20 +185,14 @@ impl Hub {
             Mode::Stopped => (!self.core.is_in_loop()).then(|| Task::main(self)),
             Mode::Undecided => {
                 let main = Task::main(self);
-                let old = (self.current.replace(Some(Rc::clone(&main))), self.main.replace(Some(Rc::clone(&main))));
+                running::put(Rc::clone(&main));
+                let old = self.main.replace(Some(Rc::clone(&main)));
                 drop(old);
                 Some(main)
             }
         }
     }
 
-    pub(super) fn enter(&self, task: Rc<Task>) {
-        let old = self.current.replace(Some(task));
-        debug_assert!(old.is_none(), "two green threads run at once");
-    }
-    pub(super) fn leave(&self) -> Option<Rc<Task>> {
-        self.current.take()
-    }
     pub(super) fn enlist(&self, task: Rc<Task>) -> usize {
         self.tasks.borrow_mut().insert(task)
     }
@@ -208,25 +201,50 @@ impl Hub {
         drop(task);
     }
 
+    /// Memory for a green thread.
+    #[inline]
+    pub(super) fn spare(&self) -> Option<Rc<Task>> {
+        self.spare.borrow_mut().pop()
+    }
+    /// One that has finished and that nobody else names.
+    pub(super) fn keep_spare(&self, task: &Rc<Task>) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_TASKS && self.is_under_way() {
+            spare.push(Rc::clone(task));
+        }
+    }
+
     fn join(&self) {
         self.mode.set(Mode::Joined);
-        let old = (self.main_loop.replace(Some(Greenlet::current())), self.main.take(), self.current.take());
+        let old = (self.set_loop(Some(Greenlet::current())), self.main.take(), running::take());
         drop(old);
     }
     /// Called by the loop before it starts a green thread: where there was no decision, this is one; and where another
     /// greenlet than the one that joined runs the reactor, that one is the loop.
     pub(super) fn loop_is_here(&self) {
-        let known = self.main_loop.borrow().as_ref().is_some_and(Greenlet::is_current);
-        if self.mode.get() == Mode::Undecided || !known && self.mode.get() == Mode::Joined {
+        let known = || self.main_loop.borrow().as_ref().is_some_and(Greenlet::is_current);
+        if self.mode.get() == Mode::Undecided || self.mode.get() == Mode::Joined && !known() {
             self.join();
         }
     }
     pub(super) fn has_loop(&self) -> bool {
-        self.main_loop.borrow().is_some()
+        self.loop_id.get() != 0
+    }
+    fn set_loop(&self, main_loop: Option<Greenlet>) -> Option<Greenlet> {
+        self.loop_id.set(main_loop.as_ref().map_or(0, Greenlet::id));
+        self.main_loop.replace(main_loop)
     }
 
     /// Switches to the loop, starting it when this is MAIN's first wait. Returns when somebody switches back.
+    ///
+    /// Inlined, as all that lies between a wait and the switch: after one the processor mispredicts every return.
+    #[inline(always)]
     pub(super) fn switch_to_loop(self: &Rc<Self>) -> Result<()> {
+        // A green thread's way; MAIN and raw greenlets take the longer one.
+        if Greenlet::transfer_to_parent(self.loop_id.get()) { Ok(()) } else { self.switch_from_elsewhere() }
+    }
+    #[inline(never)]
+    fn switch_from_elsewhere(self: &Rc<Self>) -> Result<()> {
         if self.mode.get() == Mode::Undecided {
             self.start_loop()?;
         }
@@ -257,25 +275,23 @@ impl Hub {
                 hub.close_from_main();
             }
         })));
-        *self.main_loop.borrow_mut() = Some(main_loop);
+        drop(self.set_loop(Some(main_loop)));
         self.mode.set(Mode::Implicit);
         Ok(())
     }
     /// MAIN closes the reactor whose loop waits on another stack: the loop gets to its end before `close` returns.
     fn close_from_main(self: &Rc<Self>) {
         let main = self.main.borrow().clone();
-        let running = self.current.take();
-        self.current.set(running.clone());
-        let (Some(main), Some(running)) = (main, running) else { return };
+        let (Some(main), Some(running)) = (main, running::get()) else { return };
         if self.mode.get() == Mode::Implicit && Rc::ptr_eq(&main, &running) && Greenlet::can_switch() {
             main.will_return_here();
-            drop(self.leave());
+            drop(running::take());
             while self.has_loop() {
                 if self.switch_to_loop().is_err() {
                     break;
                 }
             }
-            self.enter(main);
+            running::put(main);
         }
     }
     fn run_loop(self: Rc<Self>) {
@@ -298,8 +314,7 @@ impl Hub {
         if let Some(main) = main {
             main.is_left_alone(ReactorError::Stopped.into());
         }
-        let main_loop = self.main_loop.take();
-        drop(main_loop);
+        drop(self.set_loop(None));
     }
 
     /// D8: MAIN waits, and nothing there is could ever end its wait.
@@ -328,11 +343,10 @@ impl Hub {
         if self.mode.replace(Mode::Stopped) == Mode::Stopped {
             return;
         }
-        let running = self.leave();
+        let running = running::take();
         let may_switch = Greenlet::can_switch();
         if may_switch {
-            let old = self.main_loop.replace(Some(Greenlet::current()));
-            drop(old);
+            drop(self.set_loop(Some(Greenlet::current())));
         }
         for _ in 0..END_PATIENCE {
             let tasks: Vec<Rc<Task>> = self.tasks.borrow().iter().map(|(_, task)| Rc::clone(task)).collect();
@@ -348,11 +362,13 @@ impl Hub {
             log::error!(target: "twistlet", "{} did not end; its stack is leaked", task.described());
             task.leak();
         }
+        // Whoever is still in line has been unwound.
+        drop((self.line.close(), self.spare.take()));
         if let Some(running) = running {
-            self.enter(running);
+            running::put(running);
         } else if !self.core.is_in_loop() && may_switch {
             // A loop in a greenlet of its own goes on to its end: `run_loop` forgets it.
-            let old = if self.main.borrow().is_none() { self.main_loop.take() } else { None };
+            let old = if self.main.borrow().is_none() { self.set_loop(None) } else { None };
             drop(old);
         }
     }
@@ -364,7 +380,7 @@ impl Hub {
         for (_, task) in tasks {
             task.abandon();
         }
-        let old = (self.main_loop.take(), self.main.take(), self.current.take());
+        let old = (self.set_loop(None), self.main.take(), running::take(), self.line.close(), self.spare.take());
         std::mem::forget(old.0);
     }
 }

@@ -30,6 +30,7 @@ pub fn sleep(time: Duration) {
 /// # Blocking
 /// Until its turn comes again.
 #[track_caller]
+#[inline]
 pub fn yield_now() {
     infallible(yield_once());
 }
@@ -37,6 +38,7 @@ pub fn yield_now() {
 /// For waits that have no error to return: a deadlock or a stopped reactor would make them wait for ever, so they panic with
 /// the report. A green thread that is being unwound just goes on unwinding.
 #[track_caller]
+#[inline]
 pub(super) fn infallible<T>(outcome: Result<T>) -> Option<T> {
     match outcome {
         Ok(value) => Some(value),

@@ -1,8 +1,10 @@
 //! One green thread as the hub sees it: its state, what interrupts it, how the loop resumes it.
 //!
-//! `wait` has the protocol of waiting, through which all waiting of the crate goes; `waiters` a line of those who wait.
+//! `resume` is what the loop does with it; `wait` has the protocol of waiting, through which all waiting of the crate goes;
+//! `waiters` a line of those who wait.
 //! Interruptions (a kill, a deadline) only mark the green thread and put it into the reactor's queue; it unwinds itself, from
 //! the frame where it waits. What must never happen here: user code run while something is borrowed.
+mod resume;
 mod wait;
 mod waiters;
 
@@ -15,7 +17,6 @@ use crate::clock::DelayedCall;
 use crate::error::Killed;
 use crate::failure::{self, Failure, ForcedUnwind, Result};
 use crate::greenlet::Greenlet;
-use crate::reactor::Runnable;
 use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::rc::{Rc, Weak};
@@ -66,7 +67,7 @@ pub(crate) struct Task {
     cause: Cell<Option<Failure>>,
     reason: Cell<&'static str>,
     site: Cell<&'static Location<'static>>,
-    spawned: &'static Location<'static>,
+    spawned: Cell<&'static Location<'static>>,
     name: RefCell<Option<Rc<str>>>,
     key: Cell<usize>,
     /// When it is to start, where that is not at once.
@@ -77,6 +78,16 @@ pub(crate) struct Task {
 
 impl Task {
     pub(super) fn new(hub: &Rc<Hub>, spawned: &'static Location<'static>) -> Rc<Task> {
+        if let Some(mut task) = hub.spare()
+            && Rc::get_mut(&mut task).is_some()
+            && !task.interrupted.get()
+        {
+            task.state.set(State::Unstarted);
+            task.reason.set("nothing");
+            task.site.set(spawned);
+            task.spawned.set(spawned);
+            return task;
+        }
         Rc::new(Task {
             hub: Rc::clone(hub),
             greenlet: Cell::new(None),
@@ -92,7 +103,7 @@ impl Task {
             cause: Cell::new(None),
             reason: Cell::new("nothing"),
             site: Cell::new(spawned),
-            spawned,
+            spawned: Cell::new(spawned),
             name: RefCell::new(None),
             key: Cell::new(usize::MAX),
             start: Cell::new(None),
@@ -144,14 +155,14 @@ impl Task {
         match &*self.name.borrow() {
             Some(name) => format!("green thread '{name}'"),
             None if self.is_main() => "MAIN".to_owned(),
-            None => format!("the green thread spawned at {}", self.spawned),
+            None => format!("the green thread spawned at {}", self.spawned.get()),
         }
     }
     /// Its name and the place it was spawned at.
     pub(super) fn described(&self) -> String {
         match &*self.name.borrow() {
-            Some(name) => format!("green thread '{name}', spawned at {}", self.spawned),
-            None => format!("the green thread spawned at {}", self.spawned),
+            Some(name) => format!("green thread '{name}', spawned at {}", self.spawned.get()),
+            None => format!("the green thread spawned at {}", self.spawned.get()),
         }
     }
     /// What it waits for, and where.
@@ -166,7 +177,7 @@ impl Task {
         failure::report_unobserved(self.described(), failure);
     }
     pub(super) fn start_soon(self: &Rc<Self>) {
-        self.hub.core().run_soon(self.clone());
+        self.hub.queue(Rc::clone(self));
     }
     pub(super) fn start_at(&self, call: DelayedCall) {
         self.start.set(Some(call));
@@ -246,9 +257,10 @@ impl Task {
             self.resume_soon();
         }
     }
+    #[inline]
     fn resume_soon(self: &Rc<Self>) {
         self.state.set(State::Queued);
-        self.hub.core().run_soon(self.clone());
+        self.hub.queue(Rc::clone(self));
     }
     /// MAIN calls the loop by hand, and goes on here when that has ended.
     pub(super) fn will_return_here(&self) {
@@ -307,7 +319,7 @@ impl Task {
         self.interrupted.set(true);
         self.forget_start();
         match self.state.get() {
-            State::Unstarted => self.clone().run(),
+            State::Unstarted => self.clone().resume(),
             State::Parked | State::Queued if may_switch => {
                 if let Some(greenlet) = self.greenlet.take() {
                     // The loop it would return to may be gone.
@@ -316,7 +328,7 @@ impl Task {
                     }
                     self.greenlet.set(Some(greenlet));
                 }
-                self.clone().run();
+                self.clone().resume();
             }
             State::Finished => self.hub.delist(self.key.replace(usize::MAX)),
             _ => {}
@@ -355,50 +367,6 @@ impl Task {
     fn tell_outlet(&self) {
         if let Some(outlet) = self.outlet.take().and_then(|outlet| outlet.upgrade()) {
             outlet.ended_by(self.cause.take().unwrap_or_else(|| Killed.into()));
-        }
-    }
-}
-
-/// The loop resumes it.
-impl Runnable for Task {
-    #[inline]
-    fn prefetch(&self) {
-        if let Some(greenlet) = self.greenlet.take() {
-            greenlet.prefetch();
-            self.greenlet.set(Some(greenlet));
-        }
-    }
-    fn run(self: Rc<Self>) {
-        match self.state.get() {
-            State::Unstarted if self.killed.get() => return self.never_ran(),
-            State::Unstarted | State::Queued => {}
-            // At the end they are resumed without having been woken.
-            State::Parked if self.hub.is_stopped() => {}
-            _ => return,
-        }
-        if Greenlet::thread_is_over() {
-            // Run in a destructor of a thread-local: what green threads use of others may be destroyed.
-            return self.hub.core().crash();
-        }
-        let Some(greenlet) = self.greenlet.take() else { return };
-        if self.state.replace(State::Running) == State::Unstarted {
-            // Whoever spawned it, it returns to the loop (HB-06).
-            self.hub.loop_is_here();
-            greenlet.set_parent_managed(&Greenlet::current());
-        }
-        let hub = Rc::clone(&self.hub);
-        hub.enter(self);
-        greenlet.transfer();
-        // One that waits has left by itself, and the hub's list holds it.
-        let Some(task) = hub.leave() else { return };
-        match task.state.get() {
-            State::Finished => hub.delist(task.key.replace(usize::MAX)),
-            State::Leaked => {
-                hub.delist(task.key.replace(usize::MAX));
-                std::mem::forget(greenlet);
-                task.tell_outlet();
-            }
-            _ => {}
         }
     }
 }

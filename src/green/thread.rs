@@ -10,7 +10,7 @@ pub(super) use builder::{Outcome, launch};
 
 use super::block::Waitable;
 use super::hub::Hub;
-use super::task::{State, Task, prepare};
+use super::task::{State, prepare};
 use crate::deferred::{Deferred, IntoDeferred};
 use crate::error::{ReactorError, WaitsForItself};
 use crate::failure::{Failure, Result};
@@ -22,7 +22,6 @@ use std::time::Duration;
 /// A green thread: Eventlet's `GreenThread`. Dropping the handle detaches: it runs on, and a failure that nobody took is
 /// logged with its name and the place it was spawned at.
 pub struct GreenThread<T: 'static> {
-    task: Rc<Task>,
     packet: Rc<Packet<T>>,
 }
 
@@ -117,15 +116,15 @@ impl<T: 'static> GreenThread<T> {
     /// in a later turn and does not wait; one that kills itself unwinds at once. Its outcome is
     /// [`Killed`](crate::error::Killed).
     pub fn kill(&self) {
-        self.task.kill();
+        self.packet.task().kill();
     }
     /// Whether it has ended, one way or another.
     pub fn is_finished(&self) -> bool {
-        self.task.state() == State::Finished
+        self.packet.task().state() == State::Finished
     }
     /// Calls it so in reports and log lines.
     pub fn set_name(&self, name: &str) {
-        self.task.set_name(name);
+        self.packet.task().set_name(name);
     }
     /// Calls `f` with the outcome when it ends, in its own context and before whoever waits runs; at once when it has ended
     /// (Eventlet's `link`). Never waits. A failure that is shown to a link counts as seen.
@@ -134,9 +133,9 @@ impl<T: 'static> GreenThread<T> {
     }
     /// Kills it if it has not begun; otherwise does nothing. Returns whether it was in time (Eventlet's `cancel`).
     pub fn cancel(&self) -> bool {
-        let in_time = self.task.state() == State::Unstarted;
+        let in_time = self.packet.task().state() == State::Unstarted;
         if in_time {
-            self.task.kill();
+            self.packet.task().kill();
         }
         in_time
     }
@@ -176,7 +175,7 @@ impl<T: 'static> GreenThread<T> {
         if limit == Some(Duration::ZERO) {
             return Err(self);
         }
-        if self.task.is_running() {
+        if self.packet.task().is_running() {
             return Ok(Err(WaitsForItself.into()));
         }
         let waited = prepare().and_then(|wait| {
@@ -201,7 +200,7 @@ impl<T: 'static> IntoDeferred for GreenThread<T> {
             Some(Err(failure)) => Deferred::fail(failure),
             None => {
                 let (promise, deferred) = Deferred::new();
-                let task = Rc::downgrade(&self.task);
+                let task = Rc::downgrade(self.packet.task());
                 promise.on_cancel(move || {
                     if let Some(task) = task.upgrade() {
                         task.kill();
@@ -222,6 +221,9 @@ impl<T: 'static> Waitable for GreenThread<T> {
 }
 impl<T: 'static> fmt::Debug for GreenThread<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GreenThread").field("name", &self.task.name()).field("state", &self.task.state()).finish()
+        f.debug_struct("GreenThread")
+            .field("name", &self.packet.task().name())
+            .field("state", &self.packet.task().state())
+            .finish()
     }
 }

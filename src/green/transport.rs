@@ -1,33 +1,36 @@
 //! `GreenTransport`: a transport and its protocol as one object with blocking verbs (twistedutil's `GreenTransport`).
 //!
-//! What is here waits on `conn`, which the protocol underneath feeds. `read` has the verbs of raw bytes, `creator` connects,
-//! `spawn_factory` accepts.
+//! What is here waits on `conn`, which the protocol underneath feeds; `turn` says who reads, `decoding` makes messages. `read`
+//! has the verbs of raw bytes, `creator` connects, `spawn_factory` accepts. What must never happen here: a decoder, or anything
+//! else of the user's, run or dropped while something is borrowed.
 mod conn;
 mod creator;
+mod decoding;
 mod read;
 mod spawn_factory;
+mod turn;
 
 pub use creator::GreenClientCreator;
 pub use spawn_factory::{SimpleSpawnFactory, SpawnFactory};
 
 use crate::address::Address;
-use crate::error::{Busy, TimedOut};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::green::block::block_on;
 use crate::protocols::codec::{Chunks, Decoder, Encoder, Lines, Raw};
 use crate::transport::{HIGH_WATER, TransportRef};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use conn::{Conn, GreenProtocol};
-use std::cell::{Cell, RefCell};
+use decoding::Decoding;
 use std::fmt;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use turn::Limit;
 
 /// A connection as a synchronous object. Clones are the same connection; the last one dropped closes it without waiting. All
 /// verbs take `&self`, so that one green thread may write, or close, while another reads.
 ///
 /// `D` says what a message is: [`Raw`] bytes as they come, [`Lines`], a [`Decoder`] of one's own. Several readers are served
-/// in the order they came.
+/// in the order they came, each with all it asked for; those who wait when the connection breaks all hear of it.
 ///
 /// ```no_run
 /// use twistlet::Reactor;
@@ -63,15 +66,6 @@ impl std::ops::Deref for Handle {
     }
 }
 
-struct Decoding<D> {
-    /// Out while it decodes, which is user code.
-    decoder: RefCell<Option<D>>,
-    /// It has been told of its wire.
-    attached: Cell<bool>,
-    /// `decode_eof` has said that nothing is left.
-    drained: Cell<bool>,
-}
-
 impl<D> Clone for GreenTransport<D> {
     fn clone(&self) -> Self {
         GreenTransport { conn: Rc::clone(&self.conn), decoder: Rc::clone(&self.decoder) }
@@ -95,17 +89,15 @@ impl<D: Decoder> GreenTransport<D> {
         GreenTransport::with_handle(Rc::new(Handle(conn)), decoder)
     }
     fn with_handle(conn: Rc<Handle>, decoder: D) -> Self {
-        let decoder = RefCell::new(Some(decoder));
-        let decoder = Decoding { decoder, attached: Cell::new(false), drained: Cell::new(false) };
-        GreenTransport { conn, decoder: Rc::new(decoder) }
+        GreenTransport { conn, decoder: Rc::new(Decoding::new(decoder)) }
     }
 
     /// The next message; for [`Raw`], the bytes at hand. `None` after a clean close. After an unclean one, what had arrived is
     /// given first, then the error once, then `None`.
     ///
     /// # Errors
-    /// [`ConnectionClosed`](crate::ConnectionClosed) with how the connection broke; the decoder's error, after which the
-    /// connection is being closed.
+    /// [`ConnectionClosed`](crate::ConnectionClosed) with how the connection broke; the decoder's error, with which the
+    /// connection is closed; [`Busy`](crate::error::Busy) for a decoder that reads its own connection.
     ///
     /// # Blocking
     /// Until there is a message or the end.
@@ -113,10 +105,11 @@ impl<D: Decoder> GreenTransport<D> {
     pub fn recv(&self) -> Result<Option<D::Item>> {
         self.recv_until(None)
     }
-    /// As [`recv`](GreenTransport::recv), no longer than `limit`. Zero only looks, and is safe anywhere.
+    /// As [`recv`](GreenTransport::recv), no longer than `limit`. Zero only looks, and is safe anywhere: what has arrived
+    /// is given, and a chunk more let come for the next look.
     ///
     /// # Errors
-    /// [`TimedOut`] when `limit` has passed: nothing is lost. Otherwise as `recv`.
+    /// [`TimedOut`](crate::TimedOut) when `limit` has passed: nothing is lost. Otherwise as `recv`.
     ///
     /// # Blocking
     /// At most for `limit`.
@@ -126,63 +119,29 @@ impl<D: Decoder> GreenTransport<D> {
     }
     #[track_caller]
     fn recv_until(&self, limit: Option<Duration>) -> Result<Option<D::Item>> {
-        let mut deadline = None;
+        let mut limit = Limit::new(limit);
+        let turn = self.conn.turn_within(&mut limit)?;
+        let mut late = limit.is_zero();
         loop {
             if let Some(item) = self.decode()? {
-                self.conn.pass_on();
                 return Ok(Some(item));
             }
-            if self.conn.is_finished() {
-                self.conn.tell_end()?;
+            if self.decoder.is_drained() {
+                turn.tell_end()?;
                 return Ok(None);
             }
-            let left = match limit {
-                None => None,
-                Some(limit) => {
-                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(TimedOut(limit).into());
-                    }
-                    Some(left)
-                }
-            };
-            self.conn.wait_input(left)?;
-        }
-    }
-    /// One message from what has arrived. The decoder is user code: it is out while it runs.
-    #[track_caller]
-    fn decode(&self) -> Result<Option<D::Item>> {
-        let input = self.conn.take_input();
-        let finished = self.conn.is_finished();
-        let decoder = self.decoder.decoder.borrow_mut().take();
-        let Some(decoder) = decoder else {
-            self.conn.put_back(input);
-            let who = "the decoder of this connection".to_owned();
-            return Err(Busy { holder: who.clone(), refused: who }.into());
-        };
-        // Given back also when the decoder panics or is unwound out of a wait of its own.
-        let mut work = Work { green: self, decoder: Some(decoder), input };
-        let decoder = match &mut work.decoder {
-            Some(decoder) => decoder,
-            None => return Ok(None),
-        };
-        if !self.decoder.attached.replace(true) {
-            decoder.attached(self.transport(), &self.conn.0.ready());
-        }
-        let mut outcome = decoder.decode(&mut work.input);
-        if finished && matches!(outcome, Ok(None)) && !self.decoder.drained.get() {
-            outcome = decoder.decode_eof(&mut work.input);
-            if matches!(outcome, Ok(None)) {
-                self.decoder.drained.set(true);
+            if self.conn.is_over() {
+                // The end came while the decoder was at work.
+                continue;
             }
+            if late {
+                if limit.is_zero() {
+                    self.conn.ask();
+                }
+                return Err(limit.failure());
+            }
+            late = !turn.wait_input(limit.left())?;
         }
-        if let Err(failure) = &outcome {
-            work.input.clear();
-            self.conn.told();
-            self.transport().fail_connection(failure.clone());
-        }
-        outcome
     }
     /// Messages until the connection is closed: `for line in &conn { let line = line?; .. }`.
     pub fn iter(&self) -> Iter<'_, D> {
@@ -193,10 +152,12 @@ impl<D: Decoder> GreenTransport<D> {
     /// peer holds its writer back. Writing nothing returns at once.
     ///
     /// # Errors
-    /// [`ConnectionClosed`](crate::ConnectionClosed) once the connection is gone, with how it ended.
+    /// [`ConnectionClosed`](crate::ConnectionClosed) once the connection is gone, with how it ended, or once
+    /// [`lose_write_connection`](GreenTransport::lose_write_connection) has closed the write side (a broken pipe).
     ///
     /// # Blocking
-    /// While the transport holds more. Interrupted, the bytes stay queued.
+    /// While the transport holds more. Interrupted, the bytes stay queued. Where nobody may wait, in the main loop, a write
+    /// that need not is fine.
     #[track_caller]
     pub fn write(&self, data: impl AsRef<[u8]>) -> Result<()> {
         self.write_slice(data.as_ref())
@@ -205,7 +166,18 @@ impl<D: Decoder> GreenTransport<D> {
     fn write_slice(&self, data: &[u8]) -> Result<()> {
         let wire = self.conn.writable()?;
         wire.write(data);
-        if wire.unsent() > HIGH_WATER { block_on(wire.when_flushed()) } else { Ok(()) }
+        self.wait_for_room(wire)
+    }
+    #[track_caller]
+    fn wait_for_room(&self, wire: TransportRef) -> Result<()> {
+        if wire.unsent() > HIGH_WATER { self.wait_flushed(wire) } else { Ok(()) }
+    }
+    #[track_caller]
+    fn wait_flushed(&self, wire: TransportRef) -> Result<()> {
+        match block_on(wire.when_flushed()) {
+            Ok(()) => Ok(()),
+            Err(failure) => Err(self.conn.why(failure)),
+        }
     }
     /// `write!(conn, ..)?`, with or without `std::io::Write` in scope.
     ///
@@ -218,7 +190,11 @@ impl<D: Decoder> GreenTransport<D> {
     pub fn write_fmt(&self, text: fmt::Arguments<'_>) -> Result<()> {
         match text.as_str() {
             Some(text) => self.write(text),
-            None => self.write(text.to_string()),
+            None => {
+                let mut buffer = String::new();
+                fmt::Write::write_fmt(&mut buffer, text).map_err(|_| Failure::from(fmt::Error))?;
+                self.write(buffer)
+            }
         }
     }
     /// One message, as the codec writes it.
@@ -235,20 +211,7 @@ impl<D: Decoder> GreenTransport<D> {
     {
         let wire = self.conn.writable()?;
         wire.write_bytes(self.encode(message)?);
-        if wire.unsent() > HIGH_WATER { block_on(wire.when_flushed()) } else { Ok(()) }
-    }
-    fn encode<M>(&self, message: M) -> Result<Bytes>
-    where
-        D: Encoder<M>,
-    {
-        let busy = || Busy { holder: "the decoder of this connection".into(), refused: "an encoder".into() };
-        let decoder = self.decoder.decoder.borrow_mut().take().ok_or_else(busy)?;
-        let mut work = Work { green: self, decoder: Some(decoder), input: BytesMut::new() };
-        let mut output = BytesMut::new();
-        if let Some(decoder) = &mut work.decoder {
-            decoder.encode(message, &mut output)?;
-        }
-        Ok(output.freeze())
+        self.wait_for_room(wire)
     }
     /// Until everything written is with the operating system.
     ///
@@ -260,13 +223,13 @@ impl<D: Decoder> GreenTransport<D> {
     #[track_caller]
     pub fn flush(&self) -> Result<()> {
         let wire = self.conn.writable()?;
-        if wire.unsent() == 0 { Ok(()) } else { block_on(wire.when_flushed()) }
+        self.wait_flushed(wire)
     }
     /// `lose_connection`, then waits for the end (twistedutil's `loseConnection(wait=True)`). Again, or after the peer closed, it
     /// returns at once.
     ///
     /// # Errors
-    /// How the connection broke, unless a reader has been told.
+    /// How the connection broke, unless a reader had been told before.
     ///
     /// # Blocking
     /// Until the output has left and the connection is gone.
@@ -275,7 +238,8 @@ impl<D: Decoder> GreenTransport<D> {
         self.lose_connection();
         self.conn.wait_end()
     }
-    /// The same connection with other messages: lines first, then a body. The bytes not yet parsed stay.
+    /// The same connection with other messages: lines first, then a body. The bytes not yet parsed stay. A clone goes on with
+    /// the old ones, and the two may take turns where one message ends and the next begins.
     pub fn reframe<E: Decoder>(self, decoder: E) -> GreenTransport<E> {
         GreenTransport::with_handle(Rc::clone(&self.conn), decoder)
     }
@@ -331,20 +295,6 @@ impl<D: Decoder> GreenTransport<D> {
     }
 }
 
-/// A decoder at work.
-struct Work<'a, D: 'static> {
-    green: &'a GreenTransport<D>,
-    decoder: Option<D>,
-    input: BytesMut,
-}
-impl<D> Drop for Work<'_, D> {
-    fn drop(&mut self) {
-        let old = self.green.decoder.decoder.replace(self.decoder.take());
-        drop(old);
-        self.green.conn.put_back(std::mem::take(&mut self.input));
-    }
-}
-
 impl GreenTransport<Lines> {
     /// The next line, without its delimiter; `None` after a clean close, when an unfinished line is dropped.
     ///
@@ -357,7 +307,7 @@ impl GreenTransport<Lines> {
     pub fn read_line(&self) -> Result<Option<Bytes>> {
         self.recv()
     }
-    /// Sends a line and its delimiter; never waits (twistedutil's `sendline`).
+    /// Sends a line and its delimiter; never waits, and does nothing once the connection is gone (twistedutil's `sendline`).
     pub fn send_line(&self, line: impl AsRef<[u8]>) {
         if let Ok(line) = self.encode(line) {
             self.transport().write_bytes(line);

@@ -106,6 +106,7 @@ fn land() -> Parcel {
 }
 
 /// Whether a switch may be done here and now.
+#[inline]
 pub(super) fn check() -> Result<(), GreenletError> {
     if sys::is_over() {
         return Err(GreenletError::ThreadEnding);

@@ -58,6 +58,8 @@ pub(crate) struct Core {
     /// Sources with something to write or to finish, once a batch.
     flush: RefCell<Vec<usize>>,
     pub(super) ready: RefCell<VecDeque<Job>>,
+    /// Another number whenever something has been queued, or the queue begins to run.
+    pub(super) queue_mark: Cell<u64>,
     pub(super) timers: Rc<Store>,
     /// The clock as it was read last; `stale` says that user code has run since, so whoever asks reads it anew.
     clock: Cell<Instant>,
@@ -118,6 +120,7 @@ impl Core {
                 again: RefCell::default(),
                 flush: RefCell::default(),
                 ready: RefCell::default(),
+                queue_mark: Cell::new(0),
                 timers: Store::new(now, move || me.upgrade().map_or(now, |core| core.now())),
                 clock: Cell::new(now),
                 stale: Cell::new(false),

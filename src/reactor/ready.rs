@@ -5,15 +5,9 @@ use super::core::{Core, State};
 use crate::failure;
 use std::rc::Rc;
 
-/// How far ahead in the queue memory is fetched.
-const PREFETCH: usize = 1;
-
-/// Work that is queued without an allocation: a green thread that is to go on, a future's task.
+/// Work that is queued without an allocation: green threads that are to go on, a future's task.
 pub(crate) trait Runnable {
     fn run(self: Rc<Self>);
-    /// It is going to run soon: its memory may be fetched.
-    #[inline]
-    fn prefetch(&self) {}
 }
 
 pub(super) enum Job {
@@ -25,6 +19,7 @@ impl Core {
     /// Queues a call for the next turn.
     pub(crate) fn call_soon(&self, call: Box<dyn FnOnce()>) {
         if self.state.get() != State::Closed {
+            self.change_queue_mark();
             self.ready.borrow_mut().push_back(Job::Call(call));
         }
     }
@@ -32,20 +27,22 @@ impl Core {
     #[inline]
     pub(crate) fn run_soon(&self, work: Rc<dyn Runnable>) {
         if self.state.get() != State::Closed {
+            self.change_queue_mark();
             self.ready.borrow_mut().push_back(Job::Run(work));
         }
     }
 
     pub(super) fn run_ready(&self) {
         let mut left = self.ready.borrow().len();
+        self.change_queue_mark();
         // What is queued meanwhile waits for the next turn.
         while left > 0 {
             // One guard for the whole run of the queue: a panic costs a new one, an ordinary job none.
             let run = failure::catch(|| {
                 while left > 0 {
                     left -= 1;
-                    let job = self.next_job();
-                    self.stale.set(true);
+                    let job = self.ready.borrow_mut().pop_front();
+                    self.clock_is_stale();
                     match job {
                         Some(Job::Run(work)) => work.run(),
                         Some(Job::Call(call)) => call(),
@@ -58,13 +55,18 @@ impl Core {
             }
         }
     }
+    /// What is queued while this stays the same is queued without anything in between, and runs in the same turn.
     #[inline]
-    fn next_job(&self) -> Option<Job> {
-        let mut ready = self.ready.borrow_mut();
-        let job = ready.pop_front();
-        if let Some(Job::Run(later)) = ready.get(PREFETCH) {
-            later.prefetch();
-        }
-        job
+    pub(crate) fn queue_mark(&self) -> u64 {
+        self.queue_mark.get()
+    }
+    #[inline]
+    fn change_queue_mark(&self) {
+        self.queue_mark.set(self.queue_mark.get() + 1);
+    }
+    /// User code is about to run: whoever asks for the clock then reads it anew.
+    #[inline]
+    pub(crate) fn clock_is_stale(&self) {
+        self.stale.set(true);
     }
 }

@@ -129,6 +129,7 @@ impl Fiber {
 
     /// As [`Self::transfer`], but holds no handle while the caller is suspended: if this was the last, the fiber runs on
     /// without one.
+    #[inline]
     pub(crate) fn transfer_into(self) {
         let current = CURRENT.get();
         match self.block().saved.get() {
@@ -144,6 +145,28 @@ impl Fiber {
             }
             _ => self.transfer_slowly(),
         }
+    }
+
+    /// From a fiber made by [`Self::spawn`] to its successor, if that is the one whose [`Self::id`] is given. `false`, and
+    /// nothing has happened, where it is not, or cannot run.
+    #[inline(always)]
+    pub(crate) fn transfer_to_successor(id: usize) -> bool {
+        let current = CURRENT.get();
+        if current.is_null() {
+            return false;
+        }
+        // SAFETY: the block of the code running here is there, and only this thread's code changes its successor; the
+        // reference is gone before any other runs.
+        let (spawned, successor) = unsafe {
+            let block = &*current;
+            (!block.is(BOXED) && !block.is(MAIN), (*block.successor.as_ptr()).as_ref().map(|successor| successor.0))
+        };
+        let Some(target) = successor.filter(|target| spawned && target.as_ptr() as usize == id) else { return false };
+        // SAFETY: the successor counts as a handle, so its block is there; the reference is gone before the jump.
+        let Some(context) = (unsafe { target.as_ref() }).saved.get() else { return false };
+        // SAFETY: as in `transfer`.
+        unsafe { go(current, target, context) };
+        true
     }
 
     #[cold]

@@ -7,7 +7,7 @@ use super::{State, Task};
 use crate::clock::DelayedCall;
 use crate::error::{Killed, ReactorError};
 use crate::failure::{Failure, Result};
-use crate::green::hub::Hub;
+use crate::green::hub::{Hub, running};
 use crate::greenlet::Greenlet;
 use std::panic::Location;
 use std::rc::Rc;
@@ -41,9 +41,9 @@ pub(crate) fn prepare() -> Result<Wait> {
     if !Greenlet::can_switch() {
         return Err(cannot_switch());
     }
-    let task = match Hub::running_at_once() {
-        Some(task) => task,
-        None => running(site)?,
+    let task = match running::get() {
+        Some(task) if task.hub.is_under_way() => task,
+        _ => look_further(site)?,
     };
     if crate::shared::is_inside_call() {
         cannot_wait_inside(site);
@@ -65,7 +65,7 @@ pub(crate) fn prepare() -> Result<Wait> {
 }
 
 #[cold]
-fn running(site: &'static Location<'static>) -> Result<Rc<Task>> {
+fn look_further(site: &'static Location<'static>) -> Result<Rc<Task>> {
     let Some(hub) = Hub::current() else { return Err(ReactorError::Stopped.into()) };
     match hub.running() {
         Some(task) => Ok(task),
@@ -103,7 +103,7 @@ impl Wait {
     /// # Errors
     /// `Deadlock` on MAIN, `ReactorError::Stopped`, and what `prepare` says. Unwinds when the green thread is killed or a
     /// deadline passes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn park(&self, reason: &'static str) -> Result<()> {
         let task = &self.task;
         debug_assert_eq!(task.wait.get(), self.id, "user code waited between prepare and park");
@@ -113,6 +113,7 @@ impl Wait {
             task.reason.set(reason);
             task.site.set(self.site);
             task.state.set(State::Parked);
+            drop(running::take());
             switched = switch_away(task);
         }
         task.state.set(State::Running);
@@ -126,18 +127,25 @@ impl Wait {
         let task = &self.task;
         // From here on a wake-up of this wait is late.
         task.wait.set(self.id + 1);
-        switched?;
         if let Some(failure) = task.fault.take() {
             return Err(failure);
         }
         if let Some(token) = task.interruption() {
             task.raise(token)?;
         }
+        switched?;
         Err(ReactorError::Stopped.into())
     }
     /// As `park`, until `limit` has passed. `false`: it has, and nobody woke it.
+    #[inline(always)]
     pub(crate) fn park_timeout(&self, reason: &'static str, limit: Option<Duration>) -> Result<bool> {
-        let Some(limit) = limit else { return self.park(reason).map(|()| true) };
+        match limit {
+            None => self.park(reason).map(|()| true),
+            Some(limit) => self.park_until(reason, limit),
+        }
+    }
+    #[inline(never)]
+    fn park_until(&self, reason: &'static str, limit: Duration) -> Result<bool> {
         let timer = {
             let waiter = self.waiter();
             CancelOnDrop(self.task.hub.core().schedule(limit, Box::new(move || waiter.time_is_up())))
@@ -166,24 +174,32 @@ impl Drop for CancelOnDrop {
     }
 }
 
-/// To the loop. Returns when this green thread is resumed, or there is no loop any more.
-#[inline]
+/// To the loop. Returns when this green thread is resumed, or there is no loop any more. The caller has left `running`.
+#[inline(always)]
 fn switch_away(task: &Rc<Task>) -> Result<()> {
     // Perhaps a raw greenlet of the user's, on top of this green thread: it is who waits.
     task.greenlet.set(Some(Greenlet::current()));
-    drop(task.hub.leave());
+    let switched = task.hub.switch_to_loop();
+    if task.state.get() == State::Running {
+        return Ok(());
+    }
+    go_on(task, switched)
+}
+/// Whoever was resumed was perhaps not woken.
+#[cold]
+fn go_on(task: &Rc<Task>, mut switched: Result<()>) -> Result<()> {
     loop {
-        let switched = task.hub.switch_to_loop();
         if task.state.get() == State::Running {
             return Ok(());
         }
         if switched.is_err() || !task.hub.has_loop() {
             // MAIN, and the loop has ended or could not begin.
             drop(task.greenlet.take());
-            task.hub.enter(Rc::clone(task));
-            return switched;
+            running::put(Rc::clone(task));
+            return switched.and(Err(ReactorError::Stopped.into()));
         }
         // Somebody switched here by hand: the wait goes on.
+        switched = task.hub.switch_to_loop();
     }
 }
 
@@ -229,18 +245,43 @@ impl Waiter {
 
 /// Lets everybody else who is ready run once.
 #[track_caller]
+#[inline(always)]
 pub(crate) fn yield_once() -> Result<()> {
+    // Nobody can wake it while it is in line, so it needs no number of its own, as other waits do.
+    if let Some(task) = running::take() {
+        if Greenlet::can_switch()
+            && task.hub.is_under_way()
+            && !task.interrupted.get()
+            && !crate::shared::is_inside_call()
+        {
+            task.resume_soon();
+            let switched = switch_away(&task);
+            task.state.set(State::Running);
+            if switched.is_err() || task.interrupted.get() {
+                return after_yield(&task, switched);
+            }
+            return Ok(());
+        }
+        running::put(task);
+    }
+    yield_slowly()
+}
+/// For those who may not wait, and MAIN's first.
+#[cold]
+#[track_caller]
+fn yield_slowly() -> Result<()> {
     let wait = prepare()?;
     let task = &wait.task;
-    task.reason.set("its turn");
-    task.site.set(wait.site);
-    task.woken.set(true);
+    drop(running::take());
     task.resume_soon();
     let switched = switch_away(task);
     task.state.set(State::Running);
-    switched?;
+    after_yield(task, switched)
+}
+#[cold]
+fn after_yield(task: &Rc<Task>, switched: Result<()>) -> Result<()> {
     if let Some(token) = task.interruption() {
-        return task.raise(token);
+        task.raise(token)?;
     }
-    if task.hub.has_loop() { Ok(()) } else { Err(ReactorError::Stopped.into()) }
+    switched
 }

@@ -24,7 +24,7 @@ impl Waiters {
     /// # Errors
     /// As `prepare` and `park`.
     #[track_caller]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wait(&self, reason: &'static str, limit: Option<Duration>) -> Result<bool> {
         let wait = prepare()?;
         self.push(wait.waiter());

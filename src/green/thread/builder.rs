@@ -1,10 +1,10 @@
 //! Starting green threads: how one is made, run and brought to its outcome.
 use super::packet::Packet;
-use super::{GreenThread, Hub, Task};
+use super::{GreenThread, Hub};
 use crate::deferred::IntoDeferred;
 use crate::failure::{self, Failure, Result};
 use crate::green::block::settle;
-use crate::green::task::Outlet;
+use crate::green::task::{Outlet, Task};
 use crate::greenlet::{Greenlet, StackError};
 use std::panic::Location;
 use std::rc::{Rc, Weak};
@@ -47,9 +47,9 @@ impl Builder {
     pub fn spawn<R: IntoDeferred + 'static>(self, f: impl FnOnce() -> R + 'static) -> GreenThread<R::Value> {
         let site = Location::caller();
         let task = Task::new(&hub(), site);
-        let packet = Packet::new(&task);
-        launch(&task, &packet, &self, f);
-        GreenThread { task, packet }
+        let packet = Packet::new(task);
+        launch(packet.task(), &packet, &self, f);
+        GreenThread { packet }
     }
 }
 

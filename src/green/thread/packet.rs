@@ -6,7 +6,7 @@ use super::builder::Outcome;
 use crate::deferred::Promise;
 use crate::failure::{self, Failure, Result};
 use crate::green::task::{Outlet, Task, Waiter};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -17,26 +17,32 @@ pub(super) struct Packet<T: 'static> {
     /// The outcome is there, or was.
     ended: Cell<bool>,
     waiter: Cell<Option<Waiter>>,
-    links: RefCell<VecDeque<Link<T>>>,
+    /// Most have none: that takes one word.
+    #[allow(clippy::box_collection, reason = "a word to make and to drop; a VecDeque takes four")]
+    links: Cell<Option<Box<VecDeque<Link<T>>>>>,
     showing: Cell<bool>,
     promise: Cell<Option<Promise<T>>>,
     /// Somebody has seen a failure.
     observed: Cell<bool>,
-    about: Rc<Task>,
+    task: Rc<Task>,
 }
 
 impl<T: 'static> Packet<T> {
-    pub(super) fn new(about: &Rc<Task>) -> Rc<Packet<T>> {
+    pub(super) fn new(task: Rc<Task>) -> Rc<Packet<T>> {
         Rc::new(Packet {
             outcome: Cell::new(None),
             ended: Cell::new(false),
             waiter: Cell::new(None),
-            links: RefCell::new(VecDeque::new()),
+            links: Cell::new(None),
             showing: Cell::new(false),
             promise: Cell::new(None),
             observed: Cell::new(false),
-            about: Rc::clone(about),
+            task,
         })
+    }
+    #[inline]
+    pub(super) fn task(&self) -> &Rc<Task> {
+        &self.task
     }
     /// The outcome, for whom it is shown to nobody else any more.
     #[inline]
@@ -52,19 +58,30 @@ impl<T: 'static> Packet<T> {
         drop(old);
     }
     pub(super) fn link(&self, link: Link<T>) {
-        self.links.borrow_mut().push_back(link);
+        let mut links = self.links.take().unwrap_or_default();
+        links.push_back(link);
+        self.links.set(Some(links));
         if self.ended.get() {
             self.show();
         }
     }
     /// Shows the outcome to the links, first come first served; those that are linked meanwhile too, without recursion.
+    #[inline]
     fn show(&self) {
+        if let Some(links) = self.links.take() {
+            self.links.set(Some(links));
+            self.show_each();
+        }
+    }
+    #[cold]
+    fn show_each(&self) {
         if self.showing.replace(true) {
             return;
         }
         loop {
-            let link = self.links.borrow_mut().pop_front();
-            let Some(link) = link else { break };
+            let Some(mut links) = self.links.take() else { break };
+            let Some(link) = links.pop_front() else { break };
+            self.links.set(Some(links));
             // Out of its cell while it is shown: nobody can take it from under the link.
             let Some(outcome) = self.outcome.take() else { break };
             if outcome.is_err() {
@@ -73,7 +90,7 @@ impl<T: 'static> Packet<T> {
             let shown = failure::catch(|| link(outcome.as_ref()));
             self.outcome.set(Some(outcome));
             if let Err(failure) = shown {
-                failure::report(format_args!("a link of {}", self.about.name()), &failure);
+                failure::report(format_args!("a link of {}", self.task.name()), &failure);
                 failure::drop_quietly(failure);
             }
         }
@@ -86,9 +103,7 @@ impl<T: 'static> Outcome<T> for Packet<T> {
     fn publish(&self, outcome: Result<T>) {
         self.outcome.set(Some(outcome));
         self.ended.set(true);
-        if !self.links.borrow().is_empty() {
-            self.show();
-        }
+        self.show();
         if let Some(promise) = self.promise.take() {
             match self.outcome.take() {
                 Some(Ok(value)) => promise.callback(value),
@@ -113,7 +128,8 @@ impl<T: 'static> Drop for Packet<T> {
         if let Some(Err(failure)) = self.outcome.get_mut()
             && !self.observed.get()
         {
-            self.about.report_unobserved(failure);
+            self.task.report_unobserved(failure);
         }
+        self.task.retire();
     }
 }

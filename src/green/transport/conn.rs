@@ -1,15 +1,16 @@
 //! What a GreenTransport and its protocol share: bytes that have arrived, how the connection ended, who waits for either.
 //!
 //! Reading is demand-driven: the wire is paused but while somebody waits for input, so TCP holds the peer back. The protocol's
-//! methods run in the main loop and only note and wake.
+//! methods run in the main loop and only note and wake. Who may read now is `turn`'s.
 use crate::address::Address;
 use crate::error::ConnectionClosed;
 use crate::failure::{Failure, Result};
-use crate::green::task::{Waiter, prepare};
+use crate::green::task::{Waiter, Waiters, prepare};
+use crate::greenlet::Greenlet;
 use crate::transport::{Protocol, TransportRef};
 use bytes::BytesMut;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,16 +19,33 @@ pub(super) struct Conn {
     peer: RefCell<Address>,
     host: RefCell<Address>,
     input: RefCell<BytesMut>,
-    /// The peer has finished.
-    eof: Cell<bool>,
-    /// How it ended, once it has.
+    /// Something has come since the reader last looked.
+    news: Cell<bool>,
+    /// How the reading side ended, once it has: the peer's end, or the connection's.
+    over: RefCell<Option<ConnectionClosed>>,
+    /// How the connection ended, once it has.
     end: RefCell<Option<ConnectionClosed>>,
-    /// An unclean end is told once, behind the data.
-    end_told: Cell<bool>,
+    /// An unclean end is told once, behind the data, to those who come later (D4).
+    told: Cell<bool>,
+    /// Nobody had been told of it when the connection ended.
+    ended_untold: Cell<bool>,
+    /// Our half-close has gone out.
+    write_closed: Cell<bool>,
     /// The user's own pauses (TW-22).
     pauses: Cell<usize>,
-    readers: RefCell<VecDeque<Waiter>>,
-    closers: RefCell<Vec<Waiter>>,
+    /// Whoever has the turn, where it waits for input.
+    reader: RefCell<Option<Waiter>>,
+    /// Somebody looked without waiting: a chunk may come, for its next look.
+    asked: Cell<bool>,
+    /// As far as we know the wire is not paused.
+    flowing: Cell<bool>,
+    /// Somebody has the turn to read, or is about to get it.
+    pub(super) taken: Cell<bool>,
+    /// Who waits for the turn.
+    pub(super) line: Waiters,
+    /// Where a decoder is at work.
+    decoding: Cell<Option<Greenlet>>,
+    closers: Waiters,
 }
 
 impl Conn {
@@ -37,12 +55,20 @@ impl Conn {
             peer: RefCell::new(Address::Gone),
             host: RefCell::new(Address::Gone),
             input: RefCell::default(),
-            eof: Cell::new(false),
+            news: Cell::new(false),
+            over: RefCell::default(),
             end: RefCell::default(),
-            end_told: Cell::new(false),
+            told: Cell::new(false),
+            ended_untold: Cell::new(false),
+            write_closed: Cell::new(false),
             pauses: Cell::new(0),
-            readers: RefCell::default(),
-            closers: RefCell::default(),
+            reader: RefCell::default(),
+            asked: Cell::new(false),
+            flowing: Cell::new(false),
+            taken: Cell::new(false),
+            line: Waiters::default(),
+            decoding: Cell::new(None),
+            closers: Waiters::default(),
         })
     }
     /// Of a wire that has another protocol so far.
@@ -53,7 +79,7 @@ impl Conn {
         self.input.borrow_mut().extend_from_slice(unread);
         wire.pause_producing();
         if !wire.is_connected() {
-            self.end.borrow_mut().get_or_insert(ConnectionClosed::Done);
+            self.ended(&ConnectionClosed::Done);
         }
     }
     pub(super) fn wire(&self) -> Option<TransportRef> {
@@ -68,7 +94,12 @@ impl Conn {
 
     /// The bytes that have arrived; `put_back` returns those that are not taken.
     pub(super) fn take_input(&self) -> BytesMut {
+        self.look();
         self.input.take()
+    }
+    /// What has come so far is no news any more.
+    pub(super) fn look(&self) {
+        self.news.set(false);
     }
     pub(super) fn put_back(&self, mut rest: BytesMut) {
         let mut input = self.input.borrow_mut();
@@ -78,59 +109,89 @@ impl Conn {
         }
         *input = rest;
     }
-    /// Whether no more input will come, for whatever reason.
-    pub(super) fn is_finished(&self) -> bool {
-        self.eof.get() || self.end.borrow().is_some()
+    /// Takes note of a decoder that begins or ends its work.
+    pub(super) fn set_decoding(&self, at: Option<Greenlet>) {
+        let old = self.decoding.replace(at);
+        drop(old);
+    }
+    /// Whether it is a decoder of this connection that calls.
+    pub(super) fn is_decoding_here(&self) -> bool {
+        let at = self.decoding.take();
+        let here = at.as_ref().is_some_and(Greenlet::is_current);
+        self.decoding.set(at);
+        here
     }
     /// For a decoder that has messages though no bytes came.
     pub(super) fn ready(self: &Rc<Self>) -> Rc<dyn Fn()> {
         let conn = Rc::downgrade(self);
         Rc::new(move || {
             if let Some(conn) = conn.upgrade() {
-                conn.wake_reader();
+                conn.tell_reader();
             }
         })
     }
-    /// A reader has been told what is wrong.
-    pub(super) fn told(&self) {
-        self.end_told.set(true);
+
+    /// Whether no more input will come, for whatever reason.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.borrow().is_some()
     }
-    /// The error behind the data, once (D4).
-    pub(super) fn tell_end(&self) -> Result<()> {
-        match &*self.end.borrow() {
-            Some(reason) if !reason.is_clean() && !self.end_told.replace(true) => Err(reason.clone().into()),
+    /// The error behind the data, to whoever comes first, and to those who waited when it broke (G9).
+    pub(super) fn tell_end(&self, waited: bool) -> Result<()> {
+        match &*self.over.borrow() {
+            Some(reason) if !reason.is_clean() && (!self.told.replace(true) || waited) => Err(reason.clone().into()),
             _ => Ok(()),
         }
     }
-    /// Why nothing can be written any more.
+    /// Nothing more can be made of the input, which a reader is being told.
+    pub(super) fn fail_reading(&self, failure: &Failure) {
+        self.over.borrow_mut().get_or_insert_with(|| ConnectionClosed::Failed(failure.clone()));
+        self.told.set(true);
+        self.input.take();
+    }
+    /// The wire, as long as anything can be written.
     pub(super) fn writable(&self) -> Result<TransportRef> {
         match (&*self.end.borrow(), self.wire.get()) {
             (Some(reason), _) => Err(reason.clone().into()),
+            (None, _) if self.write_closed.get() => Err(ConnectionClosed::Lost(Some(ErrorKind::BrokenPipe)).into()),
             (None, Some(wire)) => Ok(wire),
-            (None, None) => Err(Failure::from(ConnectionClosed::Done)),
+            (None, None) => Err(ConnectionClosed::Done.into()),
+        }
+    }
+    /// How it ended, where it has; otherwise what its wire says.
+    pub(super) fn why(&self, failure: Failure) -> Failure {
+        match &*self.end.borrow() {
+            Some(reason) if failure.is::<ConnectionClosed>() => reason.clone().into(),
+            _ => failure,
         }
     }
 
-    /// Parks until there is news for a reader. `false`: `limit` has passed.
+    /// Parks until there is news for whoever has the turn. `false`: `limit` has passed.
     #[track_caller]
     pub(super) fn wait_input(&self, limit: Option<Duration>) -> Result<bool> {
+        if self.news.get() {
+            return Ok(true);
+        }
         let wait = prepare()?;
-        self.readers.borrow_mut().push_back(wait.waiter());
+        self.reader.replace(Some(wait.waiter()));
         self.flow();
         // Also when the wait is left by unwinding: nobody reading holds the peer back.
-        let _pause = OnDrop(|| self.flow());
+        let _pause = OnDrop(|| {
+            self.reader.replace(None);
+            self.flow();
+        });
         wait.park_timeout("input from its connection", limit)
     }
-    /// Lets input come while somebody waits for it and the user has not paused.
+    /// Lets a chunk come for who looks without waiting.
+    pub(super) fn ask(&self) {
+        self.asked.set(true);
+        self.flow();
+    }
+    /// Lets input come while somebody wants it and the user has not paused.
     fn flow(&self) {
-        let wanted = {
-            let mut readers = self.readers.borrow_mut();
-            while readers.front().is_some_and(|reader| !reader.is_waiting()) {
-                readers.pop_front();
-            }
-            !readers.is_empty() && self.pauses.get() == 0
-        };
-        if let Some(wire) = self.wire.get() {
+        let wanted = (self.asked.get() || self.reader.borrow().is_some()) && self.pauses.get() == 0;
+        if self.flowing.replace(wanted) != wanted
+            && let Some(wire) = self.wire.get()
+        {
             if wanted { wire.resume_producing() } else { wire.pause_producing() }
         }
     }
@@ -140,46 +201,46 @@ impl Conn {
     }
     pub(super) fn resume(&self) {
         self.pauses.set(self.pauses.get().saturating_sub(1));
+        // Whatever was done to the wire by its own verbs.
+        self.flowing.set(false);
         self.flow();
     }
-    fn wake_reader(&self) {
-        loop {
-            let reader = self.readers.borrow_mut().pop_front();
-            match reader {
-                Some(reader) if !reader.wake() => {}
-                _ => return,
-            }
-        }
-    }
-    fn wake_readers(&self) {
-        let readers = std::mem::take(&mut *self.readers.borrow_mut());
-        for reader in readers {
+    fn tell_reader(&self) {
+        self.news.set(true);
+        let reader = self.reader.take();
+        if let Some(reader) = reader {
             reader.wake();
         }
     }
-    /// The next reader, when this one leaves input behind.
-    pub(super) fn pass_on(&self) {
-        if !self.input.borrow().is_empty() {
-            self.wake_reader();
-        }
+    /// No more input will come.
+    fn finish(&self, reason: &ConnectionClosed) {
+        self.over.borrow_mut().get_or_insert_with(|| reason.clone());
+        self.tell_reader();
+    }
+    fn ended(&self, reason: &ConnectionClosed) {
+        self.ended_untold.set(!self.told.get());
+        self.end.borrow_mut().get_or_insert_with(|| reason.clone());
+        self.finish(reason);
+        self.closers.wake_all();
     }
 
     /// Parks until the connection is gone.
     #[track_caller]
     pub(super) fn wait_end(&self) -> Result<()> {
+        let waited = self.end.borrow().is_none();
         while self.end.borrow().is_none() {
-            let wait = prepare()?;
-            self.closers.borrow_mut().push(wait.waiter());
-            wait.park("the end of its connection")?;
+            self.closers.wait("the end of its connection", None)?;
         }
         match &*self.end.borrow() {
-            Some(reason) if !reason.is_clean() && !self.end_told.replace(true) => Err(reason.clone().into()),
+            Some(reason) if !reason.is_clean() && (!self.told.replace(true) || waited && self.ended_untold.get()) => {
+                Err(reason.clone().into())
+            }
             _ => Ok(()),
         }
     }
 }
 
-pub(super) struct OnDrop<F: FnMut()>(pub(super) F);
+struct OnDrop<F: FnMut()>(F);
 impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
@@ -223,20 +284,29 @@ impl Protocol for GreenProtocol {
                 input.extend_from_slice(data);
             }
         }
+        self.conn.asked.set(false);
+        self.conn.flowing.set(false);
         transport.pause_producing();
-        self.conn.wake_reader();
+        self.conn.tell_reader();
     }
     fn read_connection_lost(&mut self, _transport: TransportRef) {
         // Not the end: what is still to be written goes out until somebody closes.
-        self.conn.eof.set(true);
-        self.conn.wake_readers();
+        self.conn.finish(&ConnectionClosed::Done);
+    }
+    fn write_connection_lost(&mut self, _transport: TransportRef) {
+        self.conn.write_closed.set(true);
     }
     fn connection_lost(&mut self, _transport: TransportRef, reason: &ConnectionClosed) {
-        self.conn.end.replace(Some(reason.clone()));
-        self.conn.wake_readers();
-        let closers = std::mem::take(&mut *self.conn.closers.borrow_mut());
-        for closer in closers {
-            closer.wake();
+        self.conn.ended(reason);
+    }
+}
+
+/// Another protocol has the wire now: for this connection that is the end, and it is not its to close.
+impl Drop for GreenProtocol {
+    fn drop(&mut self) {
+        if self.conn.end.borrow().is_none() {
+            self.conn.wire.set(None);
+            self.conn.ended(&ConnectionClosed::Done);
         }
     }
 }

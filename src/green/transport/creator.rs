@@ -1,11 +1,12 @@
 //! `GreenClientCreator`: connecting as a synchronous call (twistedutil's, modelled on Twisted's `ClientCreator`).
-use super::GreenTransport;
 use super::conn::{Conn, GreenProtocol};
+use super::{GreenTransport, Handle};
+use crate::deferred::Deferred;
 use crate::failure::Result;
 use crate::green::block::block_on;
 use crate::protocols::codec::{Decoder, Raw};
 use crate::reactor::Reactor;
-use crate::transport::Destination;
+use crate::transport::{Destination, TransportRef};
 use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
@@ -38,9 +39,7 @@ impl<D: Decoder> GreenClientCreator<D> {
     /// Until connected. Interrupted, no connection is left behind.
     #[track_caller]
     pub fn connect_tcp(&self, to: impl Into<Destination>) -> Result<GreenTransport<D>> {
-        let conn = Conn::new();
-        block_on(self.reactor.connect_protocol(to, GreenProtocol::new(&conn)))?;
-        Ok(GreenTransport::new(conn, (self.decoder)()))
+        self.connect(|protocol| self.reactor.connect_protocol(to, protocol))
     }
     /// Connects to a path of the file system.
     ///
@@ -51,9 +50,14 @@ impl<D: Decoder> GreenClientCreator<D> {
     /// Until connected.
     #[track_caller]
     pub fn connect_unix(&self, path: impl AsRef<Path>) -> Result<GreenTransport<D>> {
-        let conn = Conn::new();
-        block_on(self.reactor.connect_protocol_unix(path, GreenProtocol::new(&conn)))?;
-        Ok(GreenTransport::new(conn, (self.decoder)()))
+        self.connect(|protocol| self.reactor.connect_protocol_unix(path, protocol))
+    }
+    #[track_caller]
+    fn connect(&self, connect: impl FnOnce(GreenProtocol) -> Deferred<TransportRef>) -> Result<GreenTransport<D>> {
+        // From here on somebody owns the connection, and closes it should the decoder panic.
+        let handle = Rc::new(Handle(Conn::new()));
+        block_on(connect(GreenProtocol::new(&handle.0)))?;
+        Ok(GreenTransport::with_handle(handle, (self.decoder)()))
     }
 }
 impl<D> Clone for GreenClientCreator<D> {

@@ -1,5 +1,6 @@
 //! The verbs of raw bytes: `read_all`, `read_n`, and std's `Read` and `Write`. All serve the same buffer.
 use super::GreenTransport;
+use super::turn::Turn;
 use crate::failure::Result;
 use crate::protocols::codec::Raw;
 use bytes::{Buf, Bytes, BytesMut};
@@ -15,10 +16,12 @@ impl GreenTransport<Raw> {
     /// Until the peer closes.
     #[track_caller]
     pub fn read_all(&self) -> Result<Bytes> {
-        while !self.conn.is_finished() {
-            self.conn.wait_input(None)?;
+        let turn = self.conn.turn()?;
+        while !self.conn.is_over() {
+            self.conn.look();
+            turn.wait_input(None)?;
         }
-        self.conn.tell_end()?;
+        turn.tell_end()?;
         Ok(self.conn.take_input().freeze())
     }
     /// `n` bytes; fewer only at the end (twistedutil's `read(n)`). After an unclean end what had arrived is given first, then
@@ -31,20 +34,24 @@ impl GreenTransport<Raw> {
     /// Until there are `n` bytes or the end.
     #[track_caller]
     pub fn read_n(&self, n: usize) -> Result<Bytes> {
+        if n == 0 {
+            return Ok(Bytes::new());
+        }
+        let turn = self.conn.turn()?;
         loop {
+            let over = self.conn.is_over();
             let mut input = self.conn.take_input();
-            if input.len() >= n || (self.conn.is_finished() && !input.is_empty()) {
+            if input.len() >= n || (over && !input.is_empty()) {
                 let wanted = input.split_to(n.min(input.len())).freeze();
                 self.conn.put_back(input);
-                self.conn.pass_on();
                 return Ok(wanted);
             }
             self.conn.put_back(input);
-            if self.conn.is_finished() {
-                self.conn.tell_end()?;
+            if over {
+                turn.tell_end()?;
                 return Ok(Bytes::new());
             }
-            self.conn.wait_input(None)?;
+            turn.wait_input(None)?;
         }
     }
     /// At most `most` of the bytes at hand (twistedutil's `recv(buflen)`); empty at the end.
@@ -56,11 +63,14 @@ impl GreenTransport<Raw> {
     /// Until there is at least a byte or the end.
     #[track_caller]
     pub fn recv_n(&self, most: usize) -> Result<Bytes> {
-        match self.at_hand()? {
+        if most == 0 {
+            return Ok(Bytes::new());
+        }
+        let turn = self.conn.turn()?;
+        match self.at_hand(&turn)? {
             Some(mut input) => {
                 let wanted = input.split_to(most.min(input.len())).freeze();
                 self.conn.put_back(input);
-                self.conn.pass_on();
                 Ok(wanted)
             }
             None => Ok(Bytes::new()),
@@ -68,17 +78,18 @@ impl GreenTransport<Raw> {
     }
     /// The input, at least a byte of it; `None` at the end.
     #[track_caller]
-    fn at_hand(&self) -> Result<Option<BytesMut>> {
+    fn at_hand(&self, turn: &Turn<'_>) -> Result<Option<BytesMut>> {
         loop {
+            let over = self.conn.is_over();
             let input = self.conn.take_input();
             if !input.is_empty() {
                 return Ok(Some(input));
             }
-            if self.conn.is_finished() {
-                self.conn.tell_end()?;
+            if over {
+                turn.tell_end()?;
                 return Ok(None);
             }
-            self.conn.wait_input(None)?;
+            turn.wait_input(None)?;
         }
     }
     #[track_caller]
@@ -86,13 +97,13 @@ impl GreenTransport<Raw> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        let Some(mut input) = self.at_hand()? else { return Ok(0) };
+        let turn = self.conn.turn()?;
+        let Some(mut input) = self.at_hand(&turn)? else { return Ok(0) };
         let n = buffer.len().min(input.len());
         buffer[..n].copy_from_slice(&input[..n]);
         if n < input.len() {
             input.advance(n);
             self.conn.put_back(input);
-            self.conn.pass_on();
         }
         Ok(n)
     }

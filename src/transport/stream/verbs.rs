@@ -140,7 +140,9 @@ impl Transport for Stream {
     }
     fn when_flushed(&self) -> Deferred<()> {
         if self.has(LOST | FAULTY | ABORTING) {
-            return Deferred::fail(ConnectionClosed::Done);
+            let fault = self.fault.borrow().clone();
+            let aborting = if self.has(LOST) { ConnectionClosed::Done } else { ConnectionClosed::Aborted };
+            return Deferred::fail(fault.unwrap_or(aborting));
         }
         if self.out.borrow().is_empty() {
             return Deferred::succeed(());
