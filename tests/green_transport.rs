@@ -1,6 +1,6 @@
 //! Connections as synchronous objects: reading in every way, pauses, ends clean and unclean, writers held back, factories
-#![cfg(feature = "green")]
 //! that run a green thread for each connection.
+#![cfg(feature = "green")]
 mod guard;
 mod support;
 
