@@ -57,6 +57,7 @@ impl Core {
     }
     /// What is queued while this stays the same is queued without anything in between, and runs in the same turn.
     #[inline]
+    #[cfg(feature = "green")]
     pub(crate) fn queue_mark(&self) -> u64 {
         self.queue_mark.get()
     }
