@@ -61,8 +61,6 @@ pub(crate) struct Core {
     /// Another number whenever something has been queued, or the queue begins to run.
     pub(super) queue_mark: Cell<u64>,
     pub(super) timers: Rc<Store>,
-    /// How many of them are the house's own, which nobody is told of.
-    pub(super) own_timers: Rc<Cell<usize>>,
     /// The clock as it was read last; `stale` says that user code has run since, so whoever asks reads it anew.
     clock: Cell<Instant>,
     pub(super) stale: Cell<bool>,
@@ -142,7 +140,6 @@ impl Core {
                 pool: OnceCell::new(),
                 read_buffer: Cell::new(None),
                 spare: RefCell::default(),
-                own_timers: Rc::default(),
                 turns: Cell::new(0),
                 idle: RefCell::default(),
                 awaited: RefCell::default(),
@@ -174,11 +171,6 @@ impl Core {
         }
         self.timers.insert(self.now().checked_add(delay), call)
     }
-    /// The count of timers that statistics leave out; whoever sets one counts it, and off again.
-    pub(crate) fn own_timers(&self) -> Rc<Cell<usize>> {
-        Rc::clone(&self.own_timers)
-    }
-
     // ---- sources ----
 
     pub(crate) fn driver(&self) -> std::cell::Ref<'_, Driver> {

@@ -87,7 +87,7 @@ impl Core {
     pub(crate) fn statistics(&self) -> super::Statistics {
         super::Statistics {
             turns: self.turns.get(),
-            timers: self.timers.len().saturating_sub(self.own_timers.get()),
+            timers: self.timers.len(),
             descriptors: self.sources.borrow().len(),
             ready: self.ready.borrow().len(),
         }

@@ -75,9 +75,8 @@ impl TransportRef {
     }
     /// Stops reading, sends what was written, waits for a registered producer to unregister, then closes.
     ///
-    /// What was written reaches the peer even if it goes on sending: after `connection_lost` its input is thrown away until it
-    /// closes too, for two seconds at most. A plain close would answer such input with a reset, which takes with it what the
-    /// peer has not received yet.
+    /// What was written reaches a peer that goes on sending: its input is thrown away, for two seconds at most after
+    /// `connection_lost`, because closing over unread input would reset the connection and could take the answer with it.
     pub fn lose_connection(self) {
         if let Some(transport) = wire::transport(self) {
             transport.lose_connection();

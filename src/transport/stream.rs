@@ -30,25 +30,23 @@ pub(super) trait Owner {
 
 /// State bits.
 #[derive(Clone, Copy)]
-struct Flags(u32);
-const READABLE: u32 = 1;
-const READ_CLOSED: u32 = 1 << 1;
-const PAUSED: u32 = 1 << 2;
-const EOF: u32 = 1 << 3;
-const DISCONNECTING: u32 = 1 << 4;
-const WRITE_LOSING: u32 = 1 << 5;
-const WRITE_LOST: u32 = 1 << 6;
-const ABORTING: u32 = 1 << 7;
-const FLUSH_QUEUED: u32 = 1 << 8;
-const AGAIN_QUEUED: u32 = 1 << 9;
-const BLOCKED: u32 = 1 << 10;
-const LOST: u32 = 1 << 11;
-const PRODUCER: u32 = 1 << 12;
-const PRODUCER_PAUSED: u32 = 1 << 13;
-const FAULTY: u32 = 1 << 14;
-const FAILING: u32 = 1 << 15;
-/// Something was sent: whether the peer has it nobody knows.
-const SENT: u32 = 1 << 16;
+struct Flags(u16);
+const READABLE: u16 = 1;
+const READ_CLOSED: u16 = 1 << 1;
+const PAUSED: u16 = 1 << 2;
+const EOF: u16 = 1 << 3;
+const DISCONNECTING: u16 = 1 << 4;
+const WRITE_LOSING: u16 = 1 << 5;
+const WRITE_LOST: u16 = 1 << 6;
+const ABORTING: u16 = 1 << 7;
+const FLUSH_QUEUED: u16 = 1 << 8;
+const AGAIN_QUEUED: u16 = 1 << 9;
+const BLOCKED: u16 = 1 << 10;
+const LOST: u16 = 1 << 11;
+const PRODUCER: u16 = 1 << 12;
+const PRODUCER_PAUSED: u16 = 1 << 13;
+const FAULTY: u16 = 1 << 14;
+const FAILING: u16 = 1 << 15;
 
 pub(crate) struct Stream {
     core: Rc<Core>,
@@ -119,15 +117,15 @@ impl Stream {
     }
 
     #[inline]
-    fn has(&self, bits: u32) -> bool {
+    fn has(&self, bits: u16) -> bool {
         self.flags.get().0 & bits != 0
     }
     #[inline]
-    fn set(&self, bits: u32) {
+    fn set(&self, bits: u16) {
         self.flags.set(Flags(self.flags.get().0 | bits));
     }
     #[inline]
-    fn clear(&self, bits: u32) {
+    fn clear(&self, bits: u16) {
         self.flags.set(Flags(self.flags.get().0 & !bits));
     }
 
@@ -178,10 +176,7 @@ impl Stream {
     }
     fn try_write(&self, data: &[u8]) -> io::Result<usize> {
         match &*self.socket.borrow() {
-            Some(socket) => {
-                self.set(SENT);
-                socket.write(data)
-            }
+            Some(socket) => socket.write(data),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }

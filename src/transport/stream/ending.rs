@@ -1,17 +1,17 @@
 //! How connections end: everybody is told once, and what was sent reaches the peer even while it goes on sending.
-use super::{EOF, FAILING, LOST, READ_CLOSED, READABLE, SENT, Stream};
+use super::{EOF, FAILING, LOST, Stream};
 use crate::clock::DelayedCall;
 use crate::error::ConnectionClosed;
 use crate::failure;
 use crate::reactor::driver::{Readiness, Socket};
 use crate::reactor::{Core, Source};
 use crate::transport::{Transport, wire};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long a peer that does not end keeps the socket from being closed.
+/// How long a peer that goes on sending keeps the socket from being closed.
 const LINGER: Duration = Duration::from_secs(2);
 /// Buffers of its input thrown away before others get their turn.
 const READS: u32 = 2;
@@ -62,11 +62,11 @@ impl Stream {
         drop(ourselves);
     }
 
-    /// Closes the socket. Input that is unread then, or comes later, makes the close a reset, and what the peer has not received
-    /// by then is lost to it. So where something was sent the peer is told of the end, and the socket stays under our token
-    /// until it has ended too, though the connection is over for everybody else.
+    /// Closes the socket. With unread input that would be a reset, and what the peer has not received yet would be lost to
+    /// it: then the socket stays a while under our token, though the connection is over for everybody else.
     fn part(&self, socket: Socket) {
-        if self.has(EOF) || !self.has(SENT) {
+        let still_sends = !self.has(EOF) && matches!(socket.read(&mut [0; 4096]), Ok(1..));
+        if !still_sends {
             drop(socket);
             return drop(self.core.remove_source(self.token));
         }
@@ -82,37 +82,16 @@ impl Stream {
                 }
             }),
         );
-        let counted = Counted::one(self.core.own_timers());
-        let socket = RefCell::new(Some(socket));
-        let lingering = Lingering { token, socket, late, still_sends: Cell::new(false), _counted: counted };
-        self.core.install_source(token, Rc::new(lingering));
-        if self.has(READABLE | READ_CLOSED) {
-            self.core.dispatch_again(token);
-        }
+        self.core.install_source(token, Rc::new(Lingering { token, socket: RefCell::new(Some(socket)), late }));
+        self.core.dispatch_again(token);
     }
 }
 
-/// What is left of a closed connection whose peer has not ended yet: its input is thrown away until it does.
+/// What is left of a closed connection whose peer still sends: its input is thrown away until it ends.
 struct Lingering {
     token: usize,
     socket: RefCell<Option<Socket>>,
     late: DelayedCall,
-    still_sends: Cell<bool>,
-    _counted: Counted,
-}
-
-/// One more of something, as long as it lives.
-struct Counted(Rc<Cell<usize>>);
-impl Counted {
-    fn one(count: Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Counted(count)
-    }
-}
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }
 
 impl Source for Lingering {
@@ -130,7 +109,7 @@ impl Source for Lingering {
             };
             reads += 1;
             match read {
-                Ok(1..) => self.still_sends.set(true),
+                Ok(1..) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break true,
                 Ok(0) | Err(_) => break false,
@@ -147,9 +126,9 @@ impl Source for Lingering {
         drop(socket);
         drop(core.remove_source(self.token));
     }
-    /// To end now would take what was sent with it, if the peer still sends.
+    /// A graceful shutdown is about answers that arrive.
     fn drains(&self) -> bool {
-        self.still_sends.get()
+        true
     }
     /// No connection any more, for whoever counts them.
     fn is_internal(&self) -> bool {

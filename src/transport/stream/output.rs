@@ -1,7 +1,6 @@
 //! How a stream's output leaves, and what waits for that: flush waiters, producers, the close, the half-close.
 use super::{
-    BLOCKED, DISCONNECTING, FAILING, PRODUCER, PRODUCER_PAUSED, Registered, SENT, Stream, WRITE_LOSING, WRITE_LOST,
-    wire,
+    BLOCKED, DISCONNECTING, FAILING, PRODUCER, PRODUCER_PAUSED, Registered, Stream, WRITE_LOSING, WRITE_LOST, wire,
 };
 use crate::error::ConnectionClosed;
 use crate::failure;
@@ -17,9 +16,6 @@ impl Stream {
             let mut out = self.out.borrow_mut();
             let socket = self.socket.borrow();
             let Some(socket) = &*socket else { return false };
-            if !out.is_empty() {
-                self.set(SENT);
-            }
             out.send(|data| socket.write(data), |parts| socket.write_vectored(parts))
         };
         let spent = self.out.borrow_mut().take_spent();
