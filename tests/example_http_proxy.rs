@@ -144,6 +144,9 @@ fn an_oversized_header_is_a_431() {
     assert_status(&exchange(at, long.as_bytes()), "431");
     let endless = "x".repeat(20_000);
     assert_status(&exchange(at, endless.as_bytes()), "431");
+    // Answered long before all of it has come.
+    let huge = format!("GET http://host/ HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(20_000_000));
+    assert_status(&exchange(at, huge.as_bytes()), "431");
     let many = format!("GET http://host/ HTTP/1.1\r\n{}", "X: x\r\n".repeat(101));
     assert_status(&exchange(at, many.as_bytes()), "431");
     proxy.interrupt_and_finish();
