@@ -224,6 +224,6 @@ pub struct Statistics {
     pub timers: usize,
     /// Descriptors watched: connections, attempts, ports, the user's own; the reactor's own not counted.
     pub descriptors: usize,
-    /// Calls and green threads in the ready queue.
+    /// Jobs in the ready queue: calls, and green threads, of which those woken in a row are one job.
     pub ready: usize,
 }
