@@ -75,8 +75,10 @@ impl TransportRef {
     }
     /// Stops reading, sends what was written, waits for a registered producer to unregister, then closes.
     ///
-    /// What was written reaches a peer that goes on sending: its input is thrown away, for two seconds at most after
-    /// `connection_lost`, because closing over unread input would reset the connection and could take the answer with it.
+    /// Closing over unread input would reset the connection, and could take what was written with it: where there is any, the
+    /// peer is told of the end, and what it goes on sending is thrown away, for two seconds at most. Input that comes only
+    /// when all has left is still answered by a reset: who refuses a peer in the middle of a long message had better
+    /// [close the write side](TransportRef::lose_write_connection) and hear it out.
     pub fn lose_connection(self) {
         if let Some(transport) = wire::transport(self) {
             transport.lose_connection();
