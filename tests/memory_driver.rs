@@ -1,4 +1,4 @@
-//! Programs on a simulated network: streams, faults and virtual time, through the public API. Case ids: tests/cases/tasks.md.
+//! Programs on a simulated network: streams, faults and virtual time, through the public API. Case ids: tests/README.md.
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};

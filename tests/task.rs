@@ -1,4 +1,4 @@
-//! `LoopingCall`, `defer_later` and `react`, driven by a test's clock. Case ids: tests/cases/tasks.md.
+//! `LoopingCall`, `defer_later` and `react`, driven by a test's clock. Case ids: tests/README.md.
 use std::cell::{Cell, RefCell};
 use std::process::ExitCode;
 use std::rc::Rc;

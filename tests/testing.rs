@@ -1,4 +1,4 @@
-//! The test kit itself: the clock, outcomes, wires in memory. Case ids: tests/cases/tasks.md.
+//! The test kit itself: the clock, outcomes, wires in memory. Case ids: tests/README.md.
 use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
