@@ -4,27 +4,56 @@
 //! A blocking call parks the calling green thread and switches to the main loop; whoever ends the wait only puts the green
 //! thread back into the loop's queue. Calls that never wait (`spawn`, `send`, `poll`, `link`, ...) are safe anywhere; those
 //! that may say so in a `# Blocking` section, and in a callback of the reactor they panic.
+// Running and waiting.
 mod block;
-pub mod event;
+mod green_thread;
 mod hub;
-pub mod net;
 pub mod proc;
-pub mod queue;
-pub mod semaphore;
+pub mod scope;
 mod sleep;
 mod task;
-mod thread;
+// What green threads share.
+pub mod broadcast;
+pub mod channel;
+pub mod event;
+pub mod local;
+pub mod queue;
+pub mod select;
+pub mod semaphore;
+pub mod watch;
+// Many of them.
+pub mod conn_pool;
+pub mod dag_pool;
+pub mod pile;
+pub mod pool;
+pub mod pools;
+pub mod tpool;
+// std's names.
+pub mod fs;
+pub mod io;
+pub mod net;
+pub mod os;
+pub mod process;
+pub mod sync;
+pub mod thread;
+pub mod time;
+// Conversations and servers.
+pub mod serve;
+pub mod signal;
 pub mod transport;
+// Seeing inside.
+pub mod backdoor;
+pub mod debug;
 
 pub use block::{Waitable, block_on};
 pub use event::Event;
+pub use green_thread::{
+    Builder, GreenThread, call_in_green_thread, defer_to_green_thread, kill, spawn, spawn_after, spawn_n, wait_all,
+};
 pub use hub::join_reactor;
 pub use queue::Queue;
 pub use semaphore::Semaphore;
 pub use sleep::{sleep, with_timeout, yield_now};
-pub use thread::{
-    Builder, GreenThread, call_in_green_thread, defer_to_green_thread, kill, spawn, spawn_after, spawn_n, wait_all,
-};
 pub use transport::{
     GreenClientCreator, GreenTransport, LineOnlyReceiverTransport, SimpleSpawnFactory, SpawnFactory,
     UnbufferedTransport,

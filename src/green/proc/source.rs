@@ -5,9 +5,9 @@
 use super::listener::{LinkedExited, Listener};
 use crate::error::{ReactorError, TimedOut, WaitsForItself};
 use crate::failure::{self, Failure, Result};
+use crate::green::green_thread::Outcome;
 use crate::green::hub::Hub;
 use crate::green::task::{Outlet, Task, Waiters};
-use crate::green::thread::Outcome;
 use crate::reactor::Runnable;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;

@@ -1,0 +1,1 @@
+//! `std::os`: descriptors, and the UNIX names of `net`, `process` and `fs`.
