@@ -26,6 +26,8 @@ pub use watch::{Descriptor, Watch};
 
 pub(crate) use self::core::{Core, State};
 pub(crate) use self::ready::Runnable;
+#[cfg(feature = "green")]
+pub(crate) use signals::Subscription;
 pub(crate) use sources::Source;
 
 use crate::clock::{Clock, DelayedCall};
