@@ -26,7 +26,7 @@
 mod child;
 mod command;
 mod ending;
-mod pipes;
+pub(in crate::green) mod pipes;
 mod reaper;
 pub mod unix;
 
