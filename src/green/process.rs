@@ -28,6 +28,8 @@ mod command;
 mod ending;
 pub(in crate::green) mod pipes;
 mod reaper;
+#[cfg(test)]
+mod tests;
 pub mod unix;
 
 pub(in crate::green) use reaper::adopt;

@@ -150,8 +150,27 @@ impl File {
             Ok((file.read_to_end(&mut rest), rest))
         })?;
         // What was read before an error counts, as in std.
-        buf.extend_from_slice(&rest);
+        if buf.capacity() == 0 {
+            *buf = rest;
+        } else {
+            buf.extend_from_slice(&rest);
+        }
         outcome
+    }
+    #[track_caller]
+    fn read_text(&self, buf: &mut String) -> io::Result<usize> {
+        let text = self.on_thread(|mut file| {
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            Ok(text)
+        })?;
+        let size = text.len();
+        if buf.capacity() == 0 {
+            *buf = text;
+        } else {
+            buf.push_str(&text);
+        }
+        Ok(size)
     }
 }
 
@@ -229,17 +248,7 @@ macro_rules! io {
             }
             #[track_caller]
             fn read_to_string(&mut self, buf: &mut String) -> io::Result<usize> {
-                let mut rest = Vec::new();
-                self.read_rest(&mut rest)?;
-                match String::from_utf8(rest) {
-                    Ok(rest) => {
-                        buf.push_str(&rest);
-                        Ok(rest.len())
-                    }
-                    Err(_) => {
-                        Err(io::Error::new(io::ErrorKind::InvalidData, "stream did not contain valid UTF-8"))
-                    }
-                }
+                self.read_text(buf)
             }
         }
         /// At most 256 KiB at once. `flush` has nothing to do.
