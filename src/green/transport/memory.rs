@@ -72,7 +72,7 @@ mod tests {
     }
     #[test]
     fn pieces_that_are_kept_stay_what_they_were_and_only_so_much_is_kept_for_later() {
-        let pieces: Vec<_> = (0..200).map(|n| copied(&[n; 100_000]).freeze()).collect();
+        let pieces: Vec<_> = (0..36).map(|n| copied(&[n; 100_000]).freeze()).collect();
         for (n, piece) in pieces.iter().enumerate() {
             assert!(piece.iter().all(|byte| usize::from(*byte) == n), "piece {n} was overwritten");
         }
