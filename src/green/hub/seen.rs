@@ -38,6 +38,10 @@ impl Names for Seen {
     }
 }
 
+fn is_alive(task: &Task) -> bool {
+    !matches!(task.state(), State::Finished | State::Leaked)
+}
+
 impl Hub {
     /// The number of a green thread that is being spawned.
     #[inline]
@@ -67,16 +71,17 @@ impl Hub {
     pub(in crate::green) fn everybody(&self) -> Vec<Rc<Task>> {
         let mut all: Vec<Rc<Task>> = self.main.borrow().iter().cloned().collect();
         all.extend(self.tasks.borrow().iter().map(|(_, task)| Rc::clone(task)));
-        all.retain(|task| !matches!(task.state(), State::Finished | State::Leaked));
+        all.retain(|task| is_alive(task));
         all.sort_unstable_by_key(|task| task.id());
         all
     }
     /// So many of them have been spawned and have not ended.
     pub(in crate::green) fn alive(&self) -> usize {
-        self.tasks.borrow().len()
+        // Seats of the finished are kept for others.
+        self.tasks.borrow().iter().filter(|(_, task)| is_alive(task)).count()
     }
     pub(in crate::green) fn by_id(&self, id: u64) -> Option<Rc<Task>> {
-        self.tasks.borrow().iter().map(|(_, task)| task).find(|task| task.id() == id).cloned()
+        self.tasks.borrow().iter().map(|(_, task)| task).find(|task| task.id() == id && is_alive(task)).cloned()
     }
 
     /// A watchdog begins to look: from here on it is told who runs.
