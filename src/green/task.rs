@@ -70,6 +70,8 @@ pub(crate) struct Task {
     spawned: Cell<&'static Location<'static>>,
     name: RefCell<Option<Rc<str>>>,
     key: Cell<usize>,
+    /// The pool whose job it is, by its address; 0 where it is none's.
+    pool: Cell<usize>,
     /// When it is to start, where that is not at once.
     start: Cell<Option<DelayedCall>>,
     /// Alive as long as the body is.
@@ -106,6 +108,7 @@ impl Task {
             spawned: Cell::new(spawned),
             name: RefCell::new(None),
             key: Cell::new(usize::MAX),
+            pool: Cell::new(0),
             start: Cell::new(None),
             outlet: Cell::new(None),
         })
@@ -128,6 +131,9 @@ impl Task {
     }
     pub(super) fn state(&self) -> State {
         self.state.get()
+    }
+    pub(super) fn pool(&self) -> &Cell<usize> {
+        &self.pool
     }
     /// Whether its code runs now.
     pub(super) fn is_running(self: &Rc<Self>) -> bool {

@@ -140,3 +140,25 @@ pub(super) fn spawn_alone<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + 'st
         }
     }
 }
+
+/// The handle of a job that has run already, in somebody else's context.
+#[track_caller]
+pub(in crate::green) fn finished<T: 'static>(outcome: Result<T>) -> GreenThread<T> {
+    let task = Task::new(&hub(), Location::caller());
+    task.refused();
+    let packet = Packet::new(task);
+    packet.publish(outcome);
+    GreenThread { packet }
+}
+/// As `finished`, without a handle.
+#[track_caller]
+pub(in crate::green) fn report_inline<T>(outcome: Result<T>) {
+    match outcome {
+        Ok(value) => failure::drop_quietly(value),
+        Err(failure) => {
+            let whose = format_args!("a job run by the job that spawned it at {}", Location::caller()).to_string();
+            failure::report_unobserved(whose, &failure);
+            failure::drop_quietly(failure);
+        }
+    }
+}
