@@ -9,7 +9,7 @@ pub(crate) mod core;
 pub(crate) mod driver;
 mod future;
 mod house;
-mod pool;
+pub(crate) mod pool;
 mod ready;
 mod remote;
 mod shutdown;

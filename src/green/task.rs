@@ -12,6 +12,7 @@ pub(crate) use wait::{Wait, Waiter, prepare, yield_once};
 pub(crate) use waiters::Waiters;
 
 use super::hub::Hub;
+use super::local::Store;
 use super::proc::LinkedExited;
 use crate::clock::DelayedCall;
 use crate::error::Killed;
@@ -69,9 +70,18 @@ pub(crate) struct Task {
     site: Cell<&'static Location<'static>>,
     spawned: Cell<&'static Location<'static>>,
     name: RefCell<Option<Rc<str>>>,
+    /// Its seat in the hub's list, kept from one life to the next.
     key: Cell<usize>,
     /// The pool whose job it is, by its address; 0 where it is none's.
     pool: Cell<usize>,
+    /// Its green-local values, once it has any.
+    locals: Cell<Option<Rc<Store>>>,
+    /// They are being dropped: waits that a kill interrupts return.
+    cleaning: Cell<bool>,
+    /// A handle's packet is there, and will call `retire` when it goes.
+    held: Cell<bool>,
+    /// Something out of the ordinary happened to it: its memory is not used again.
+    marked: Cell<bool>,
     /// When it is to start, where that is not at once.
     start: Cell<Option<DelayedCall>>,
     /// Alive as long as the body is.
@@ -80,9 +90,8 @@ pub(crate) struct Task {
 
 impl Task {
     pub(super) fn new(hub: &Rc<Hub>, spawned: &'static Location<'static>) -> Rc<Task> {
-        if let Some(mut task) = hub.spare()
-            && Rc::get_mut(&mut task).is_some()
-            && !task.interrupted.get()
+        if let Some(task) = hub.spare()
+            && Task::is_alone(&task)
         {
             task.state.set(State::Unstarted);
             task.reason.set("nothing");
@@ -109,6 +118,10 @@ impl Task {
             name: RefCell::new(None),
             key: Cell::new(usize::MAX),
             pool: Cell::new(0),
+            locals: Cell::new(None),
+            cleaning: Cell::new(false),
+            held: Cell::new(false),
+            marked: Cell::new(false),
             start: Cell::new(None),
             outlet: Cell::new(None),
         })
@@ -124,7 +137,9 @@ impl Task {
     pub(super) fn equip(self: &Rc<Self>, greenlet: Greenlet, outlet: Option<Weak<dyn Outlet>>) {
         self.greenlet.set(Some(greenlet));
         self.outlet.set(outlet);
-        self.key.set(self.hub.enlist(Rc::clone(self)));
+        if self.key.get() == usize::MAX {
+            self.key.set(self.hub.enlist(Rc::clone(self)));
+        }
     }
     pub(super) fn hub(&self) -> &Rc<Hub> {
         &self.hub
@@ -135,6 +150,22 @@ impl Task {
     pub(super) fn pool(&self) -> &Cell<usize> {
         &self.pool
     }
+    /// Its green-local values.
+    pub(super) fn locals(&self) -> Rc<Store> {
+        let store = self.locals.take().unwrap_or_default();
+        self.locals.set(Some(Rc::clone(&store)));
+        store
+    }
+    /// Drops its green-local values, on its own stack. They cannot be had again.
+    #[inline]
+    pub(super) fn drop_locals(&self) {
+        if let Some(store) = self.locals.take() {
+            self.locals.set(Some(Rc::clone(&store)));
+            self.cleaning.set(true);
+            store.clear(&format!("a green-local value of {}", self.name()));
+            self.cleaning.set(false);
+        }
+    }
     /// Whether its code runs now.
     pub(super) fn is_running(self: &Rc<Self>) -> bool {
         self.hub.running().is_some_and(|running| Rc::ptr_eq(&running, self))
@@ -144,6 +175,7 @@ impl Task {
         self.key.get() == usize::MAX && !matches!(self.state.get(), State::Unstarted | State::Finished | State::Leaked)
     }
     pub(super) fn set_name(self: &Rc<Self>, name: &str) {
+        self.marked.set(true);
         let name: Rc<str> = Rc::from(name);
         match self.greenlet.take() {
             Some(greenlet) => {
@@ -186,7 +218,14 @@ impl Task {
         self.hub.queue(Rc::clone(self));
     }
     pub(super) fn start_at(&self, call: DelayedCall) {
+        self.marked.set(true);
         self.start.set(Some(call));
+    }
+    /// The last of what it owns: values that a link or the destructor of its outcome made, too.
+    #[inline]
+    pub(super) fn drop_last_locals(&self) {
+        self.drop_locals();
+        drop(self.locals.take());
     }
     /// Its body is done, and so is everything it owned; the stack is about to be left for the last time.
     pub(super) fn finished(&self) {
@@ -195,6 +234,9 @@ impl Task {
     /// It was spawned where nothing can run: no stack, or no reactor any more.
     pub(super) fn refused(&self) {
         self.state.set(State::Finished);
+        if !self.held.get() {
+            self.leave();
+        }
     }
     /// The outcome of a body that was unwound by a kill is the reason of the kill.
     pub(super) fn verdict<T>(&self, outcome: Result<T>) -> Result<T> {
@@ -215,6 +257,7 @@ impl Task {
         if matches!(state, State::Finished | State::Leaked) {
             return;
         }
+        self.marked.set(true);
         let again = self.killed.replace(true);
         if !again {
             self.cause.set(cause);
@@ -240,6 +283,7 @@ impl Task {
     }
     /// A deadline of its passed.
     pub(super) fn expire(self: &Rc<Self>, token: u64) {
+        self.marked.set(true);
         self.expired.borrow_mut().push(token);
         self.interrupted.set(true);
         if self.state.get() == State::Parked {
@@ -257,6 +301,7 @@ impl Task {
     }
     /// Its present wait cannot end otherwise.
     pub(super) fn fault(self: &Rc<Self>, failure: Failure) {
+        self.marked.set(true);
         if self.state.get() == State::Parked {
             let old = self.fault.replace(Some(failure));
             drop(old);
@@ -287,7 +332,7 @@ impl Task {
     /// in programs built to abort on panic.
     fn raise(self: &Rc<Self>, token: u64) -> Result<()> {
         let interruption = || if token == KILL { Failure::from(Killed) } else { Failure::from(Interrupted) };
-        if std::thread::panicking() || cfg!(panic = "abort") {
+        if std::thread::panicking() || self.cleaning.get() || cfg!(panic = "abort") {
             return Err(interruption());
         }
         self.raised.set(self.raised.get() + 1);
@@ -321,6 +366,7 @@ impl Task {
 
     /// The reactor ends: this one is unwound, or dropped unrun.
     pub(super) fn end(self: &Rc<Self>, may_switch: bool) {
+        self.marked.set(true);
         self.killed.set(true);
         self.interrupted.set(true);
         self.forget_start();
@@ -336,22 +382,25 @@ impl Task {
                 }
                 self.clone().resume();
             }
-            State::Finished => self.hub.delist(self.key.replace(usize::MAX)),
+            State::Finished => self.leave(),
             _ => {}
         }
     }
     /// Its stack is never freed, since it has frames that nobody unwound.
     pub(super) fn leak(self: &Rc<Self>) {
         self.state.set(State::Leaked);
-        std::mem::forget(self.greenlet.take());
+        std::mem::forget((self.greenlet.take(), self.locals.take()));
         self.tell_outlet();
     }
     /// The OS thread ends: the closure of one that never ran is dropped, a suspended stack stays.
     pub(super) fn abandon(&self) {
+        if self.state.get() == State::Finished {
+            return;
+        }
         let started = self.state.replace(State::Leaked) != State::Unstarted;
         let greenlet = self.greenlet.take();
         if started {
-            std::mem::forget(greenlet);
+            std::mem::forget((greenlet, self.locals.take()));
         } else {
             self.state.set(State::Finished);
             failure::drop_quietly(greenlet);

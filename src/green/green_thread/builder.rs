@@ -77,15 +77,17 @@ pub(in crate::green) fn launch<R: IntoDeferred + 'static, O: Outcome<R::Value> +
         let (task, outcome) = (Rc::clone(task), Rc::clone(outcome));
         move || {
             let ended = failure::catch(|| settle(f())).and_then(|ended| ended);
+            task.drop_locals();
             outcome.publish(task.verdict(ended));
             // Perhaps the last owner of a user's value.
             if let Err(failure) = failure::catch(move || drop(outcome)) {
                 failure::report(format_args!("the destructor of the outcome, {}", task.name()), &failure);
             }
+            task.drop_last_locals();
             task.finished();
         }
     };
-    match Greenlet::spawn_managed(how.stack_size, body) {
+    match task.hub().greenlet(how.stack_size, body) {
         Ok(greenlet) => {
             let outlet: Weak<dyn Outlet> = Rc::downgrade(outcome) as _;
             start(task, greenlet, Some(outlet), how);
@@ -125,14 +127,16 @@ pub(super) fn spawn_alone<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + 'st
         move || {
             // A value nobody gets is dropped inside.
             let ended = failure::catch(|| settle(f()).map(drop)).and_then(|ended| ended);
+            task.drop_locals();
             if let Err(failure) = task.verdict(ended) {
                 task.report_unobserved(&failure);
                 failure::drop_quietly(failure);
             }
+            task.drop_last_locals();
             task.finished();
         }
     };
-    match Greenlet::spawn_managed(None, body) {
+    match task.hub().greenlet(None, body) {
         Ok(greenlet) => start(&task, greenlet, None, &Builder::default()),
         Err(error) => {
             task.refused();
