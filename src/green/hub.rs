@@ -9,7 +9,7 @@ pub(super) mod running;
 use super::task::Task;
 use crate::error::{Deadlock, ReactorError};
 use crate::failure::{self, Result};
-use crate::greenlet::Greenlet;
+use crate::greenlet::{Greenlet, StackError};
 use crate::reactor::{Core, Reactor};
 use line::Line;
 use std::cell::{Cell, RefCell};
@@ -193,6 +193,20 @@ impl Hub {
         }
     }
 
+    /// A greenlet that returns to the loop, if there is one yet.
+    #[inline]
+    pub(super) fn greenlet(
+        &self,
+        stack_size: Option<usize>,
+        body: impl FnOnce() + 'static,
+    ) -> Result<Greenlet, StackError> {
+        let main_loop = self.main_loop.borrow().clone();
+        Greenlet::spawn_managed(stack_size, &main_loop.unwrap_or_else(Greenlet::current), body)
+    }
+    pub(super) fn loop_id(&self) -> usize {
+        self.loop_id.get()
+    }
+
     pub(super) fn enlist(&self, task: Rc<Task>) -> usize {
         self.tasks.borrow_mut().insert(task)
     }
@@ -207,11 +221,13 @@ impl Hub {
         self.spare.borrow_mut().pop()
     }
     /// One that has finished and that nobody else names.
-    pub(super) fn keep_spare(&self, task: &Rc<Task>) {
+    pub(super) fn keep_spare(&self, task: &Rc<Task>) -> bool {
         let mut spare = self.spare.borrow_mut();
-        if spare.len() < SPARE_TASKS && self.is_under_way() {
+        let kept = spare.len() < SPARE_TASKS && self.is_under_way();
+        if kept {
             spare.push(Rc::clone(task));
         }
+        kept
     }
 
     fn join(&self) {
@@ -261,7 +277,7 @@ impl Hub {
     /// Implicit mode: the loop in a greenlet of its own, without signal handlers, whose parent is MAIN.
     fn start_loop(self: &Rc<Self>) -> Result<()> {
         let hub = Rc::clone(self);
-        let main_loop = Greenlet::spawn_managed(Some(LOOP_STACK), move || hub.run_loop())?;
+        let main_loop = Greenlet::spawn_managed(Some(LOOP_STACK), &Greenlet::current(), move || hub.run_loop())?;
         main_loop.set_name("the main loop");
         let idle = Rc::downgrade(self);
         self.core.set_idle_hook(Some(Rc::new(move || {

@@ -69,7 +69,12 @@ pub(crate) struct Task {
     site: Cell<&'static Location<'static>>,
     spawned: Cell<&'static Location<'static>>,
     name: RefCell<Option<Rc<str>>>,
+    /// Its seat in the hub's list, kept from one life to the next.
     key: Cell<usize>,
+    /// A handle's packet is there, and will call `retire` when it goes.
+    held: Cell<bool>,
+    /// Something out of the ordinary happened to it: its memory is not used again.
+    marked: Cell<bool>,
     /// When it is to start, where that is not at once.
     start: Cell<Option<DelayedCall>>,
     /// Alive as long as the body is.
@@ -78,9 +83,8 @@ pub(crate) struct Task {
 
 impl Task {
     pub(super) fn new(hub: &Rc<Hub>, spawned: &'static Location<'static>) -> Rc<Task> {
-        if let Some(mut task) = hub.spare()
-            && Rc::get_mut(&mut task).is_some()
-            && !task.interrupted.get()
+        if let Some(task) = hub.spare()
+            && Task::is_alone(&task)
         {
             task.state.set(State::Unstarted);
             task.reason.set("nothing");
@@ -106,6 +110,8 @@ impl Task {
             spawned: Cell::new(spawned),
             name: RefCell::new(None),
             key: Cell::new(usize::MAX),
+            held: Cell::new(false),
+            marked: Cell::new(false),
             start: Cell::new(None),
             outlet: Cell::new(None),
         })
@@ -121,7 +127,9 @@ impl Task {
     pub(super) fn equip(self: &Rc<Self>, greenlet: Greenlet, outlet: Option<Weak<dyn Outlet>>) {
         self.greenlet.set(Some(greenlet));
         self.outlet.set(outlet);
-        self.key.set(self.hub.enlist(Rc::clone(self)));
+        if self.key.get() == usize::MAX {
+            self.key.set(self.hub.enlist(Rc::clone(self)));
+        }
     }
     pub(super) fn hub(&self) -> &Rc<Hub> {
         &self.hub
@@ -138,6 +146,7 @@ impl Task {
         self.key.get() == usize::MAX && !matches!(self.state.get(), State::Unstarted | State::Finished | State::Leaked)
     }
     pub(super) fn set_name(self: &Rc<Self>, name: &str) {
+        self.marked.set(true);
         let name: Rc<str> = Rc::from(name);
         match self.greenlet.take() {
             Some(greenlet) => {
@@ -180,6 +189,7 @@ impl Task {
         self.hub.queue(Rc::clone(self));
     }
     pub(super) fn start_at(&self, call: DelayedCall) {
+        self.marked.set(true);
         self.start.set(Some(call));
     }
     /// Its body is done, and so is everything it owned; the stack is about to be left for the last time.
@@ -189,6 +199,9 @@ impl Task {
     /// It was spawned where nothing can run: no stack, or no reactor any more.
     pub(super) fn refused(&self) {
         self.state.set(State::Finished);
+        if !self.held.get() {
+            self.leave();
+        }
     }
     /// The outcome of a body that was unwound by a kill is the reason of the kill.
     pub(super) fn verdict<T>(&self, outcome: Result<T>) -> Result<T> {
@@ -209,6 +222,7 @@ impl Task {
         if matches!(state, State::Finished | State::Leaked) {
             return;
         }
+        self.marked.set(true);
         let again = self.killed.replace(true);
         if !again {
             self.cause.set(cause);
@@ -234,6 +248,7 @@ impl Task {
     }
     /// A deadline of its passed.
     pub(super) fn expire(self: &Rc<Self>, token: u64) {
+        self.marked.set(true);
         self.expired.borrow_mut().push(token);
         self.interrupted.set(true);
         if self.state.get() == State::Parked {
@@ -251,6 +266,7 @@ impl Task {
     }
     /// Its present wait cannot end otherwise.
     pub(super) fn fault(self: &Rc<Self>, failure: Failure) {
+        self.marked.set(true);
         if self.state.get() == State::Parked {
             let old = self.fault.replace(Some(failure));
             drop(old);
@@ -315,6 +331,7 @@ impl Task {
 
     /// The reactor ends: this one is unwound, or dropped unrun.
     pub(super) fn end(self: &Rc<Self>, may_switch: bool) {
+        self.marked.set(true);
         self.killed.set(true);
         self.interrupted.set(true);
         self.forget_start();
@@ -330,7 +347,7 @@ impl Task {
                 }
                 self.clone().resume();
             }
-            State::Finished => self.hub.delist(self.key.replace(usize::MAX)),
+            State::Finished => self.leave(),
             _ => {}
         }
     }
@@ -342,6 +359,9 @@ impl Task {
     }
     /// The OS thread ends: the closure of one that never ran is dropped, a suspended stack stays.
     pub(super) fn abandon(&self) {
+        if self.state.get() == State::Finished {
+            return;
+        }
         let started = self.state.replace(State::Leaked) != State::Unstarted;
         let greenlet = self.greenlet.take();
         if started {

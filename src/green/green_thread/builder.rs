@@ -85,7 +85,7 @@ pub(in crate::green) fn launch<R: IntoDeferred + 'static, O: Outcome<R::Value> +
             task.finished();
         }
     };
-    match Greenlet::spawn_managed(how.stack_size, body) {
+    match task.hub().greenlet(how.stack_size, body) {
         Ok(greenlet) => {
             let outlet: Weak<dyn Outlet> = Rc::downgrade(outcome) as _;
             start(task, greenlet, Some(outlet), how);
@@ -132,7 +132,7 @@ pub(super) fn spawn_alone<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + 'st
             task.finished();
         }
     };
-    match Greenlet::spawn_managed(None, body) {
+    match task.hub().greenlet(None, body) {
         Ok(greenlet) => start(&task, greenlet, None, &Builder::default()),
         Err(error) => {
             task.refused();

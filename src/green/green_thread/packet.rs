@@ -29,6 +29,7 @@ pub(super) struct Packet<T: 'static> {
 
 impl<T: 'static> Packet<T> {
     pub(super) fn new(task: Rc<Task>) -> Rc<Packet<T>> {
+        task.hold();
         Rc::new(Packet {
             outcome: Cell::new(None),
             ended: Cell::new(false),
@@ -130,6 +131,6 @@ impl<T: 'static> Drop for Packet<T> {
         {
             self.task.report_unobserved(failure);
         }
-        self.task.retire();
+        self.task.let_go();
     }
 }
