@@ -95,7 +95,7 @@ pub fn with_timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Time
                 task.expire(token);
             }
         };
-        Some(hub.core().schedule(limit, Box::new(call)))
+        Some(hub.core().schedule_from_now(limit, Box::new(call)))
     };
     let outcome = catch_unwind(AssertUnwindSafe(f));
     if let Some(deadline) = deadline {

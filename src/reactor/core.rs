@@ -161,7 +161,7 @@ impl Core {
         self.clock.get()
     }
     /// The present instant, read now.
-    pub(super) fn fresh_now(&self) -> Instant {
+    pub(crate) fn fresh_now(&self) -> Instant {
         self.stale.set(true);
         self.now()
     }
@@ -170,6 +170,12 @@ impl Core {
             return DelayedCall::inactive();
         }
         self.timers.insert(self.now().checked_add(delay), call)
+    }
+    /// As `schedule`, from the present instant: a green thread may have computed for long since anybody looked at the clock,
+    /// and what it waits for must not be late before it began.
+    pub(crate) fn schedule_from_now(&self, delay: Duration, call: Box<dyn FnOnce()>) -> DelayedCall {
+        self.stale.set(true);
+        self.schedule(delay, call)
     }
     // ---- sources ----
 

@@ -50,7 +50,7 @@ fn talk<S: Stream>(n: usize, stream: S, gate: &Gate) -> Result {
     }
     drop(fetched);
 
-    session.append("INBOX", &noise(n + 1, 500))?;
+    session.append("INBOX", noise(n + 1, 500))?;
     let fetched = session.fetch("4", "(BODY.PEEK[])")?;
     expect("the new mail of client", n, fetched[0].body().unwrap_or_default(), noise(n + 1, 500))?;
     drop(fetched);

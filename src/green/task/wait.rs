@@ -148,7 +148,7 @@ impl Wait {
     fn park_until(&self, reason: &'static str, limit: Duration) -> Result<bool> {
         let timer = {
             let waiter = self.waiter();
-            CancelOnDrop(self.task.hub.core().schedule(limit, Box::new(move || waiter.time_is_up())))
+            CancelOnDrop(self.task.hub.core().schedule_from_now(limit, Box::new(move || waiter.time_is_up())))
         };
         self.park(reason)?;
         drop(timer);
