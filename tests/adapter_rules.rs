@@ -8,12 +8,13 @@ use std::io::{Read, Write};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use twistlet::green::net::{TcpListener, TcpStream};
+use twistlet::green::proc::Proc;
 use twistlet::green::{
-    Event, GreenClientCreator, Queue, Semaphore, SpawnFactory, block_on, defer_to_green_thread, sleep, spawn,
-    spawn_after, with_timeout,
+    Event, GreenClientCreator, GreenThread, GreenTransport, Queue, Semaphore, SpawnFactory, block_on,
+    defer_to_green_thread, sleep, spawn, spawn_after, with_timeout,
 };
 use twistlet::protocols::{LineHandler, LineReceiver, LineTransport, Lines};
-use twistlet::{ConnectError, Deferred, Failure, IntoDeferred, Reactor, Result, TimedOut};
+use twistlet::{ConnectError, Deferred, Failure, IntoDeferred, Reactor, Result, TimedOut, TransportRef};
 
 const SHORT: Duration = Duration::from_millis(10);
 const LONG: Duration = Duration::from_secs(60);
@@ -253,4 +254,28 @@ fn a_kill_looks_like_a_panic_to_std_whose_mutexes_it_poisons() {
         assert!(lock.is_poisoned());
         assert!(!std::thread::panicking());
     });
+}
+
+/// Does not compile for a type that is `Send` or `Sync`: `check` would be ambiguous.
+trait StaysHere<A> {
+    fn check() {}
+}
+impl<T: ?Sized> StaysHere<()> for T {}
+struct Sendable;
+impl<T: ?Sized + Send> StaysHere<Sendable> for T {}
+struct Shareable;
+impl<T: ?Sized + Sync> StaysHere<Shareable> for T {}
+
+// UA-27, UA-29, RS-20, RS-36
+#[test]
+fn nothing_of_the_adapter_can_be_taken_to_another_thread() {
+    <Event<()>>::check();
+    <Queue<()>>::check();
+    Semaphore::check();
+    <GreenThread<()>>::check();
+    <Proc<()>>::check();
+    <GreenTransport>::check();
+    <Deferred<()>>::check();
+    Reactor::check();
+    TransportRef::check();
 }
