@@ -2,6 +2,7 @@
 //! stands, so that cancelling is exact and leaves nothing behind. Called by `clock::Store` alone, under its borrow: closures
 //! go in and come out, and none is called or dropped here.
 use crate::error::TimerError;
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
 const ARITY: usize = 4;
@@ -22,6 +23,8 @@ struct Slot {
     position: u32,
     next_free: u32,
     called: bool,
+    /// Nobody waits for it: it is no reason to think that something will happen.
+    background: bool,
     call: Option<Box<dyn FnOnce()>>,
 }
 
@@ -31,11 +34,17 @@ pub(crate) struct Timers {
     slots: Vec<Slot>,
     free: u32,
     made: u64,
+    /// Where the call of each slot was made, while somebody wants to know.
+    sites: Option<Vec<Option<Site>>>,
+    /// How many of those in the heap are in the background.
+    background: usize,
 }
+
+type Site = &'static Location<'static>;
 
 impl Timers {
     pub(crate) fn new(epoch: Instant) -> Self {
-        Timers { epoch, heap: Vec::new(), slots: Vec::new(), free: FREE, made: 0 }
+        Timers { epoch, heap: Vec::new(), slots: Vec::new(), free: FREE, made: 0, sites: None, background: 0 }
     }
 
     fn nanos(&self, due: Option<Instant>) -> u64 {
@@ -49,15 +58,25 @@ impl Timers {
         self.epoch.checked_add(Duration::from_nanos(nanos))
     }
 
-    pub(crate) fn insert(&mut self, due: Option<Instant>, call: Box<dyn FnOnce()>) -> (u32, u32) {
+    pub(crate) fn insert(&mut self, due: Option<Instant>, call: Box<dyn FnOnce()>, site: Site) -> (u32, u32) {
         let slot = self.free;
         let slot = if slot == FREE {
-            self.slots.push(Slot { generation: 1, position: FREE, next_free: FREE, called: false, call: None });
+            self.slots.push(Slot {
+                generation: 1,
+                position: FREE,
+                next_free: FREE,
+                called: false,
+                background: false,
+                call: None,
+            });
             (self.slots.len() - 1) as u32
         } else {
             self.free = self.slots[slot as usize].next_free;
             slot
         };
+        if self.sites.is_some() {
+            self.note(slot, site);
+        }
         let key = Key { due: self.nanos(due), order: self.made, slot };
         self.made += 1;
         let entry = &mut self.slots[slot as usize];
@@ -66,6 +85,33 @@ impl Timers {
         self.heap.push(key);
         self.sift_up(self.heap.len() - 1);
         (slot, generation)
+    }
+
+    #[cold]
+    fn note(&mut self, slot: u32, site: Site) {
+        if let Some(sites) = &mut self.sites {
+            let slot = slot as usize;
+            if sites.len() <= slot {
+                sites.resize(slot + 1, None);
+            }
+            sites[slot] = Some(site);
+        }
+    }
+    /// Whether to remember where calls are made.
+    #[cfg(feature = "green")]
+    pub(crate) fn record_sites(&mut self, on: bool) {
+        if on != self.sites.is_some() {
+            self.sites = on.then(Vec::new);
+        }
+    }
+    /// When each call is due (`None`: never) and where it was made, the next one first.
+    #[cfg(feature = "green")]
+    pub(crate) fn list(&self) -> Vec<(Option<Instant>, Option<Site>)> {
+        let mut keys = self.heap.clone();
+        keys.sort_unstable();
+        let site = |slot: u32| self.sites.as_ref().and_then(|sites| sites.get(slot as usize).copied().flatten());
+        let due = |due: u64| (due != NEVER).then(|| self.instant(due)).flatten();
+        keys.iter().map(|key| (due(key.due), site(key.slot))).collect()
     }
 
     pub(crate) fn cancel(&mut self, slot: u32, generation: u32) -> Option<Box<dyn FnOnce()>> {
@@ -101,6 +147,19 @@ impl Timers {
 
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.heap.first().filter(|key| key.due != NEVER).and_then(|key| self.instant(key.due))
+    }
+
+    #[cfg(feature = "green")]
+    pub(crate) fn send_to_background(&mut self, slot: u32) {
+        self.slots[slot as usize].background = true;
+        self.background += 1;
+    }
+    pub(crate) fn has_background(&self) -> bool {
+        self.background > 0
+    }
+    /// Whether there is one that comes and is not in the background. Looks at few: those in the background are.
+    pub(crate) fn has_foreground(&self) -> bool {
+        self.heap.iter().any(|key| key.due != NEVER && !self.slots[key.slot as usize].background)
     }
 
     pub(crate) fn mark(&self) -> u64 {
@@ -144,6 +203,14 @@ impl Timers {
         entry.generation = entry.generation.wrapping_add(1);
         entry.position = FREE;
         entry.called = called;
+        if let Some(sites) = &mut self.sites
+            && let Some(site) = sites.get_mut(slot as usize)
+        {
+            *site = None;
+        }
+        if std::mem::take(&mut entry.background) {
+            self.background -= 1;
+        }
         entry.next_free = self.free;
         self.free = slot;
         entry.call.take()

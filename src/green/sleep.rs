@@ -1,9 +1,9 @@
 //! Time for green threads: `sleep`, `yield_now`, `with_timeout`.
 use super::hub::Hub;
 use super::task::{prepare, yield_once};
-use crate::error::{Deadlock, TimedOut};
+use crate::error::{Deadlock, Killed, TimedOut};
 use crate::failure::{Failure, ForcedUnwind, Result};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub(super) fn infallible<T>(outcome: Result<T>) -> Option<T> {
     match outcome {
         Ok(value) => Some(value),
         Err(_) if std::thread::panicking() || cfg!(panic = "abort") => None,
+        // A destructor of a green-local value, whose green thread was killed.
+        Err(failure) if failure.is::<Killed>() => None,
         Err(failure) => wait_for_ever(&failure),
     }
 }
@@ -95,7 +97,7 @@ pub fn with_timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Time
                 task.expire(token);
             }
         };
-        Some(hub.core().schedule(limit, Box::new(call)))
+        Some(hub.core().schedule_from_now(Location::caller(), limit, Box::new(call)))
     };
     let outcome = catch_unwind(AssertUnwindSafe(f));
     if let Some(deadline) = deadline {

@@ -5,6 +5,7 @@
 //! Interruptions (a kill, a deadline) only mark the green thread and put it into the reactor's queue; it unwinds itself, from
 //! the frame where it waits. What must never happen here: user code run while something is borrowed.
 mod resume;
+mod seen;
 mod wait;
 mod waiters;
 
@@ -12,6 +13,8 @@ pub(crate) use wait::{Wait, Waiter, prepare, yield_once};
 pub(crate) use waiters::Waiters;
 
 use super::hub::Hub;
+use super::hub::seen::{LOOP, MAIN};
+use super::local::Store;
 use super::proc::LinkedExited;
 use crate::clock::DelayedCall;
 use crate::error::Killed;
@@ -20,6 +23,7 @@ use crate::greenlet::Greenlet;
 use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::rc::{Rc, Weak};
+use std::time::Instant;
 
 /// A green thread that swallows the unwinding of its kill this often is given up; a deadline swallowed as often is dropped.
 const PATIENCE: u32 = 1000;
@@ -68,8 +72,26 @@ pub(crate) struct Task {
     reason: Cell<&'static str>,
     site: Cell<&'static Location<'static>>,
     spawned: Cell<&'static Location<'static>>,
+    /// What tells it from all others, and that of who spawned it.
+    id: Cell<u64>,
+    parent: Cell<u64>,
+    /// When it was spawned or began to wait, by the clock of that turn.
+    since: Cell<Instant>,
+    /// Watchdogs know its name.
+    shown: Cell<bool>,
     name: RefCell<Option<Rc<str>>>,
+    /// Its seat in the hub's list, kept from one life to the next.
     key: Cell<usize>,
+    /// The pool whose job it is, by its address; 0 where it is none's.
+    pool: Cell<usize>,
+    /// Its green-local values, once it has any.
+    locals: Cell<Option<Rc<Store>>>,
+    /// They are being dropped: waits that a kill interrupts return.
+    cleaning: Cell<bool>,
+    /// A handle's packet is there, and will call `retire` when it goes.
+    held: Cell<bool>,
+    /// Something out of the ordinary happened to it: its memory is not used again.
+    marked: Cell<bool>,
     /// When it is to start, where that is not at once.
     start: Cell<Option<DelayedCall>>,
     /// Alive as long as the body is.
@@ -78,16 +100,21 @@ pub(crate) struct Task {
 
 impl Task {
     pub(super) fn new(hub: &Rc<Hub>, spawned: &'static Location<'static>) -> Rc<Task> {
-        if let Some(mut task) = hub.spare()
-            && Rc::get_mut(&mut task).is_some()
-            && !task.interrupted.get()
+        if let Some(task) = hub.spare()
+            && Task::is_alone(&task)
         {
             task.state.set(State::Unstarted);
             task.reason.set("nothing");
             task.site.set(spawned);
             task.spawned.set(spawned);
+            task.id.set(hub.number());
+            task.parent.set(hub.spawner());
+            task.since.set(hub.core().recent());
             return task;
         }
+        Task::made(hub, spawned, hub.number())
+    }
+    fn made(hub: &Rc<Hub>, spawned: &'static Location<'static>, id: u64) -> Rc<Task> {
         Rc::new(Task {
             hub: Rc::clone(hub),
             greenlet: Cell::new(None),
@@ -104,8 +131,17 @@ impl Task {
             reason: Cell::new("nothing"),
             site: Cell::new(spawned),
             spawned: Cell::new(spawned),
+            id: Cell::new(id),
+            parent: Cell::new(if id == MAIN { LOOP } else { hub.spawner() }),
+            since: Cell::new(hub.core().recent()),
+            shown: Cell::new(false),
             name: RefCell::new(None),
             key: Cell::new(usize::MAX),
+            pool: Cell::new(0),
+            locals: Cell::new(None),
+            cleaning: Cell::new(false),
+            held: Cell::new(false),
+            marked: Cell::new(false),
             start: Cell::new(None),
             outlet: Cell::new(None),
         })
@@ -113,7 +149,7 @@ impl Task {
     /// MAIN, where it blocks like a green thread.
     #[track_caller]
     pub(super) fn main(hub: &Rc<Hub>) -> Rc<Task> {
-        let task = Task::new(hub, Location::caller());
+        let task = Task::made(hub, Location::caller(), MAIN);
         task.state.set(State::Running);
         task
     }
@@ -121,13 +157,34 @@ impl Task {
     pub(super) fn equip(self: &Rc<Self>, greenlet: Greenlet, outlet: Option<Weak<dyn Outlet>>) {
         self.greenlet.set(Some(greenlet));
         self.outlet.set(outlet);
-        self.key.set(self.hub.enlist(Rc::clone(self)));
+        if self.key.get() == usize::MAX {
+            self.key.set(self.hub.enlist(Rc::clone(self)));
+        }
     }
     pub(super) fn hub(&self) -> &Rc<Hub> {
         &self.hub
     }
     pub(super) fn state(&self) -> State {
         self.state.get()
+    }
+    pub(super) fn pool(&self) -> &Cell<usize> {
+        &self.pool
+    }
+    /// Its green-local values.
+    pub(super) fn locals(&self) -> Rc<Store> {
+        let store = self.locals.take().unwrap_or_default();
+        self.locals.set(Some(Rc::clone(&store)));
+        store
+    }
+    /// Drops its green-local values, on its own stack. They cannot be had again.
+    #[inline]
+    pub(super) fn drop_locals(&self) {
+        if let Some(store) = self.locals.take() {
+            self.locals.set(Some(Rc::clone(&store)));
+            self.cleaning.set(true);
+            store.clear(&format!("a green-local value of {}", self.name()));
+            self.cleaning.set(false);
+        }
     }
     /// Whether its code runs now.
     pub(super) fn is_running(self: &Rc<Self>) -> bool {
@@ -138,6 +195,7 @@ impl Task {
         self.key.get() == usize::MAX && !matches!(self.state.get(), State::Unstarted | State::Finished | State::Leaked)
     }
     pub(super) fn set_name(self: &Rc<Self>, name: &str) {
+        self.marked.set(true);
         let name: Rc<str> = Rc::from(name);
         match self.greenlet.take() {
             Some(greenlet) => {
@@ -165,10 +223,6 @@ impl Task {
             None => format!("the green thread spawned at {}", self.spawned.get()),
         }
     }
-    /// What it waits for, and where.
-    pub(super) fn parked(&self) -> Option<(&'static str, &'static Location<'static>)> {
-        (self.state.get() == State::Parked).then(|| (self.reason.get(), self.site.get()))
-    }
     /// Tells of a failure that nobody saw, unless somebody asked for it.
     pub(super) fn report_unobserved(&self, failure: &Failure) {
         if let Some(LinkedExited::Completed { .. } | LinkedExited::Killed { .. }) = failure.check() {
@@ -180,7 +234,14 @@ impl Task {
         self.hub.queue(Rc::clone(self));
     }
     pub(super) fn start_at(&self, call: DelayedCall) {
+        self.marked.set(true);
         self.start.set(Some(call));
+    }
+    /// The last of what it owns: values that a link or the destructor of its outcome made, too.
+    #[inline]
+    pub(super) fn drop_last_locals(&self) {
+        self.drop_locals();
+        drop(self.locals.take());
     }
     /// Its body is done, and so is everything it owned; the stack is about to be left for the last time.
     pub(super) fn finished(&self) {
@@ -189,6 +250,9 @@ impl Task {
     /// It was spawned where nothing can run: no stack, or no reactor any more.
     pub(super) fn refused(&self) {
         self.state.set(State::Finished);
+        if !self.held.get() {
+            self.leave();
+        }
     }
     /// The outcome of a body that was unwound by a kill is the reason of the kill.
     pub(super) fn verdict<T>(&self, outcome: Result<T>) -> Result<T> {
@@ -209,6 +273,7 @@ impl Task {
         if matches!(state, State::Finished | State::Leaked) {
             return;
         }
+        self.marked.set(true);
         let again = self.killed.replace(true);
         if !again {
             self.cause.set(cause);
@@ -234,6 +299,7 @@ impl Task {
     }
     /// A deadline of its passed.
     pub(super) fn expire(self: &Rc<Self>, token: u64) {
+        self.marked.set(true);
         self.expired.borrow_mut().push(token);
         self.interrupted.set(true);
         if self.state.get() == State::Parked {
@@ -251,6 +317,7 @@ impl Task {
     }
     /// Its present wait cannot end otherwise.
     pub(super) fn fault(self: &Rc<Self>, failure: Failure) {
+        self.marked.set(true);
         if self.state.get() == State::Parked {
             let old = self.fault.replace(Some(failure));
             drop(old);
@@ -281,7 +348,7 @@ impl Task {
     /// in programs built to abort on panic.
     fn raise(self: &Rc<Self>, token: u64) -> Result<()> {
         let interruption = || if token == KILL { Failure::from(Killed) } else { Failure::from(Interrupted) };
-        if std::thread::panicking() || cfg!(panic = "abort") {
+        if std::thread::panicking() || self.cleaning.get() || cfg!(panic = "abort") {
             return Err(interruption());
         }
         self.raised.set(self.raised.get() + 1);
@@ -315,6 +382,7 @@ impl Task {
 
     /// The reactor ends: this one is unwound, or dropped unrun.
     pub(super) fn end(self: &Rc<Self>, may_switch: bool) {
+        self.marked.set(true);
         self.killed.set(true);
         self.interrupted.set(true);
         self.forget_start();
@@ -330,22 +398,25 @@ impl Task {
                 }
                 self.clone().resume();
             }
-            State::Finished => self.hub.delist(self.key.replace(usize::MAX)),
+            State::Finished => self.leave(),
             _ => {}
         }
     }
     /// Its stack is never freed, since it has frames that nobody unwound.
     pub(super) fn leak(self: &Rc<Self>) {
         self.state.set(State::Leaked);
-        std::mem::forget(self.greenlet.take());
+        std::mem::forget((self.greenlet.take(), self.locals.take()));
         self.tell_outlet();
     }
     /// The OS thread ends: the closure of one that never ran is dropped, a suspended stack stays.
     pub(super) fn abandon(&self) {
+        if self.state.get() == State::Finished {
+            return;
+        }
         let started = self.state.replace(State::Leaked) != State::Unstarted;
         let greenlet = self.greenlet.take();
         if started {
-            std::mem::forget(greenlet);
+            std::mem::forget((greenlet, self.locals.take()));
         } else {
             self.state.set(State::Finished);
             failure::drop_quietly(greenlet);

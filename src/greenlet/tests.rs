@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Mutex;
 
 fn managed(body: impl FnOnce() + 'static) -> Greenlet {
-    Greenlet::spawn_managed(None, body).expect("a stack")
+    Greenlet::spawn_managed(None, &Greenlet::current(), body).expect("a stack")
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn names_and_handles_come_and_go_while_one_dies() {
 #[test]
 fn sizes_names_and_use_are_told() {
     let main = Greenlet::current();
-    let g = Greenlet::spawn_managed(Some(20_000), move || main.transfer()).expect("a stack");
+    let g = Greenlet::spawn_managed(Some(20_000), &Greenlet::current(), move || main.transfer()).expect("a stack");
     g.set_name("worker");
     assert_eq!(g.name().as_deref(), Some("worker"));
     assert_eq!(g.stack_size(), Some(32 << 10));
@@ -306,7 +306,7 @@ fn sizes_names_and_use_are_told() {
     assert!((100..8_000).contains(&used), "{used}");
     g.transfer();
     assert_eq!(Greenlet::main().stack_size(), None);
-    assert!(Greenlet::spawn_managed(Some(usize::MAX), || {}).is_err());
+    assert!(Greenlet::spawn_managed(Some(usize::MAX), &Greenlet::current(), || {}).is_err());
     assert!(Greenlet::can_switch());
 }
 

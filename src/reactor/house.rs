@@ -69,7 +69,7 @@ impl Core {
     }
     /// Whether the pool's threads have work in hand, whose end they will tell.
     pub(crate) fn has_threads_at_work(&self) -> bool {
-        self.existing_pool().is_some_and(|pool| pool.is_busy())
+        self.existing_pools().iter().any(|pool| pool.is_busy())
     }
     /// Whether another thread might call.
     pub(crate) fn has_handles(&self) -> bool {
@@ -121,7 +121,7 @@ impl Core {
                 self.guard("what waited for another thread", move || awaited.stop());
             }
         }
-        if let Some(pool) = self.existing_pool() {
+        for pool in self.existing_pools() {
             pool.stop();
         }
     }
@@ -166,6 +166,9 @@ impl Core {
         self.state.set(State::Closed);
         self.ignore_signals();
         self.stop_threads();
+        self.stop_watching();
+        let on_watched = self.on_watched.borrow_mut().take();
+        drop(on_watched);
         self.set_idle_hook(None);
         self.set_close_hook(None);
         // What drops may queue more, so until nothing is left.

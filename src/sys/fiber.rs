@@ -20,15 +20,14 @@ pub(crate) struct Fiber(pub(super) NonNull<Block>);
 
 impl Fiber {
     /// A fiber that will run `body` on a stack of its own when it is first transferred to. Body and control block are
-    /// placed on that stack. When the body returns the successor runs: at first the caller of this.
+    /// placed on that stack. When the body returns `successor` runs.
     ///
     /// A panic of the body is logged, and ends it as a return does.
-    pub(crate) fn spawn<F: FnOnce() + 'static>(size: usize, body: F) -> Result<Self, StackError> {
+    pub(crate) fn spawn<F: FnOnce() + 'static>(size: usize, successor: Fiber, body: F) -> Result<Self, StackError> {
         if size_of::<F>() > LARGE_BODY || align_of::<F>() > 64 {
             let body: Box<dyn FnOnce()> = Box::new(body);
-            return Self::spawn(size, body);
+            return Self::spawn(size, successor, body);
         }
-        let successor = Self::current();
         let stack = stack::take(size)?;
         let at = (stack.top() as usize - size_of::<Block>()) & !(align_of::<Block>() - 1);
         let block = stack.top().with_addr(at).cast::<Block>();
@@ -250,6 +249,14 @@ impl Fiber {
     /// Who runs when the body has returned; if that one cannot, the thread's own fiber.
     pub(crate) fn set_successor(&self, successor: &Fiber) {
         drop(self.block().successor.replace(Some(successor.clone())));
+    }
+    /// Whether the successor is the one with this [`Self::id`].
+    #[inline]
+    pub(crate) fn has_successor(&self, id: usize) -> bool {
+        let successor = self.block().successor.take();
+        let is_it = successor.as_ref().is_some_and(|successor| successor.id() == id);
+        self.block().successor.set(successor);
+        is_it
     }
     pub(crate) fn successor(&self) -> Option<Fiber> {
         let block = self.block();

@@ -77,15 +77,17 @@ pub(in crate::green) fn launch<R: IntoDeferred + 'static, O: Outcome<R::Value> +
         let (task, outcome) = (Rc::clone(task), Rc::clone(outcome));
         move || {
             let ended = failure::catch(|| settle(f())).and_then(|ended| ended);
+            task.drop_locals();
             outcome.publish(task.verdict(ended));
             // Perhaps the last owner of a user's value.
             if let Err(failure) = failure::catch(move || drop(outcome)) {
                 failure::report(format_args!("the destructor of the outcome, {}", task.name()), &failure);
             }
+            task.drop_last_locals();
             task.finished();
         }
     };
-    match Greenlet::spawn_managed(how.stack_size, body) {
+    match task.hub().greenlet(how.stack_size, body) {
         Ok(greenlet) => {
             let outlet: Weak<dyn Outlet> = Rc::downgrade(outcome) as _;
             start(task, greenlet, Some(outlet), how);
@@ -111,7 +113,11 @@ fn start(task: &Rc<Task>, greenlet: Greenlet, outlet: Option<Weak<dyn Outlet>>, 
         None => task.start_soon(),
         Some(delay) => {
             let later = Rc::clone(task);
-            task.start_at(task.hub().core().schedule(delay, Box::new(move || later.start_soon())));
+            task.start_at(task.hub().core().schedule_from_now(
+                Location::caller(),
+                delay,
+                Box::new(move || later.start_soon()),
+            ));
         }
     }
 }
@@ -125,18 +131,42 @@ pub(super) fn spawn_alone<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + 'st
         move || {
             // A value nobody gets is dropped inside.
             let ended = failure::catch(|| settle(f()).map(drop)).and_then(|ended| ended);
+            task.drop_locals();
             if let Err(failure) = task.verdict(ended) {
                 task.report_unobserved(&failure);
                 failure::drop_quietly(failure);
             }
+            task.drop_last_locals();
             task.finished();
         }
     };
-    match Greenlet::spawn_managed(None, body) {
+    match task.hub().greenlet(None, body) {
         Ok(greenlet) => start(&task, greenlet, None, &Builder::default()),
         Err(error) => {
             task.refused();
             failure::report(task.described(), &Failure::from(error));
+        }
+    }
+}
+
+/// The handle of a job that has run already, in somebody else's context.
+#[track_caller]
+pub(in crate::green) fn finished<T: 'static>(outcome: Result<T>) -> GreenThread<T> {
+    let task = Task::new(&hub(), Location::caller());
+    task.refused();
+    let packet = Packet::new(task);
+    packet.publish(outcome);
+    GreenThread { packet }
+}
+/// As `finished`, without a handle.
+#[track_caller]
+pub(in crate::green) fn report_inline<T>(outcome: Result<T>) {
+    match outcome {
+        Ok(value) => failure::drop_quietly(value),
+        Err(failure) => {
+            let whose = format_args!("a job run by the job that spawned it at {}", Location::caller()).to_string();
+            failure::report_unobserved(whose, &failure);
+            failure::drop_quietly(failure);
         }
     }
 }

@@ -29,6 +29,7 @@ pub(super) struct Packet<T: 'static> {
 
 impl<T: 'static> Packet<T> {
     pub(super) fn new(task: Rc<Task>) -> Rc<Packet<T>> {
+        task.hold();
         Rc::new(Packet {
             outcome: Cell::new(None),
             ended: Cell::new(false),
@@ -48,6 +49,9 @@ impl<T: 'static> Packet<T> {
     #[inline]
     pub(super) fn take(&self) -> Option<Result<T>> {
         self.outcome.take()
+    }
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.get()
     }
     pub(super) fn set_waiter(&self, waiter: Waiter) {
         let old = self.waiter.replace(Some(waiter));
@@ -130,6 +134,6 @@ impl<T: 'static> Drop for Packet<T> {
         {
             self.task.report_unobserved(failure);
         }
-        self.task.retire();
+        self.task.let_go();
     }
 }

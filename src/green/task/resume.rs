@@ -45,8 +45,11 @@ impl Task {
             }
             State::Unstarted => {
                 if let Some(greenlet) = self.greenlet.take() {
-                    // Whoever spawned it, it returns to the loop (HB-06).
-                    greenlet.set_parent_managed(&Greenlet::current());
+                    // Whoever spawned it, it returns to the loop that starts it (HB-06).
+                    let main_loop = self.hub.loop_id();
+                    if !greenlet.has_parent_managed(main_loop) {
+                        greenlet.set_parent_managed(&Greenlet::current());
+                    }
                     self.greenlet.set(Some(greenlet));
                 }
                 true
@@ -59,36 +62,53 @@ impl Task {
     /// It has ended, or is given up.
     #[inline(never)]
     fn after_the_last(self: Rc<Self>, greenlet: Greenlet) {
+        self.hide_name();
         match self.state.get() {
             State::Finished => {
-                self.hub.delist(self.key.replace(usize::MAX));
                 drop(greenlet);
-                self.retire();
+                if !self.held.get() {
+                    self.retire();
+                }
             }
             State::Leaked => {
-                self.hub.delist(self.key.replace(usize::MAX));
+                self.leave();
                 std::mem::forget(greenlet);
                 self.tell_outlet();
             }
             _ => {}
         }
     }
-    /// Whoever calls this is about to drop the last handle of it, perhaps: then its memory serves another. One that had a
-    /// life out of the ordinary is not worth the cleaning.
+    /// Nobody but the hub's list and the caller has it.
     #[inline]
-    pub(in crate::green) fn retire(self: &Rc<Self>) {
-        let ordinary = self.state.get() == State::Finished
-            && Rc::strong_count(self) == 1
-            && !self.interrupted.get()
-            && self.raised.get() == 0
-            && self.key.get() == usize::MAX
-            && self.expired.borrow().is_empty()
-            && self.name.borrow().is_none();
-        if ordinary {
-            let old =
-                (self.fault.take(), self.cause.take(), self.start.take(), self.outlet.take(), self.greenlet.take());
-            drop(old);
-            self.hub.keep_spare(self);
+    pub(super) fn is_alone(task: &Rc<Task>) -> bool {
+        Rc::strong_count(task) == 2 && Rc::weak_count(task) == 0
+    }
+    /// Leaves the hub's list.
+    pub(super) fn leave(&self) {
+        self.hub.delist(self.key.replace(usize::MAX));
+    }
+    /// It has a packet, which says when it goes.
+    pub(in crate::green) fn hold(&self) {
+        self.held.set(true);
+    }
+    /// Its packet goes.
+    #[inline]
+    pub(in crate::green) fn let_go(self: &Rc<Self>) {
+        self.held.set(false);
+        if self.state.get() == State::Finished {
+            self.retire();
         }
+    }
+    /// It has ended, and nobody waits for its outcome: if the caller has the last handle its memory serves another. One that
+    /// had a life out of the ordinary is not worth the cleaning.
+    #[inline]
+    fn retire(self: &Rc<Self>) {
+        if Task::is_alone(self) && !self.marked.get() && self.key.get() != usize::MAX {
+            drop(self.outlet.take());
+            if self.hub.keep_spare(self) {
+                return;
+            }
+        }
+        self.leave();
     }
 }
