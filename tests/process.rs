@@ -280,7 +280,7 @@ fn a_closed_pipe_is_an_error_for_who_writes_and_the_end_for_who_reads() {
         assert!(read.is_err());
         assert_eq!(child.wait().expect("ours").signal(), Some(9));
 
-        let mut child = piped(&mut Command::new("sleep").arg("60")).expect("it runs");
+        let mut child = piped(Command::new("sleep").arg("60")).expect("it runs");
         let killer = child.ending();
         spawn(move || {
             sleep(Duration::from_millis(10));
@@ -332,7 +332,7 @@ fn two_hundred_children_at_once() {
             .map(|n| {
                 spawn(move || {
                     let mut child = piped(&mut sh("read x; echo \"$x\"; exit $((x % 100))"))?;
-                    write!(child.stdin.as_mut().expect("piped"), "{n}\n")?;
+                    writeln!(child.stdin.as_mut().expect("piped"), "{n}")?;
                     let mut said = String::new();
                     child.stdout.take().expect("piped").read_to_string(&mut said)?;
                     assert_eq!(said, format!("{n}\n"));

@@ -118,7 +118,7 @@ fn the_lock_of_stdin_is_a_green_one() {
         let lock = io::stdin().lock();
         let said = panic_of(|| io::stdin().lock());
         assert!(said.contains("has the lock already"), "{said}");
-        let killed = spawn(|| Ok(drop(io::stdin().lock())));
+        let killed = spawn(|| drop(io::stdin().lock()));
         let first = spawn(|| {
             let mut line = String::new();
             io::stdin().read_line(&mut line)?;

@@ -80,7 +80,7 @@ impl File {
 
     #[track_caller]
     fn wait_for_lock(&self, lock: fn(&fs::File) -> io::Result<()>) -> io::Result<()> {
-        if std::thread::panicking() || !Hub::current().is_some_and(|hub| !hub.is_stopped()) {
+        if std::thread::panicking() || Hub::current().is_none_or(|hub| hub.is_stopped()) {
             return lock(&self.inner);
         }
         let claim = Arc::new(Mutex::new(Claim::Waiting));
