@@ -8,8 +8,13 @@
 pub(crate) mod core;
 pub(crate) mod driver;
 mod future;
+#[cfg(feature = "green")]
+mod hear;
 mod house;
+#[cfg(feature = "green")]
+mod list;
 pub(crate) mod pool;
+mod pulse;
 mod ready;
 mod remote;
 mod shutdown;
@@ -19,14 +24,21 @@ mod sources;
 mod tests;
 mod triggers;
 mod watch;
+mod watchdog;
 
 pub use remote::{Remote, RemotePromise};
 pub use triggers::{Phase, Trigger};
 pub use watch::{Descriptor, Watch};
+pub use watchdog::{Blocked, Holder, Watchdog, Watching};
 
 pub(crate) use self::core::{Core, State};
 pub(crate) use self::ready::Runnable;
-pub(crate) use sources::Source;
+#[cfg(feature = "green")]
+pub(crate) use list::Listed;
+pub(crate) use pulse::Kind;
+#[cfg(feature = "green")]
+pub(crate) use pulse::{Holder as PulseHolder, Names};
+pub(crate) use sources::{About, Source};
 
 use crate::clock::{Clock, DelayedCall};
 use crate::deferred::{IntoDeferred, run_and_report};
@@ -156,6 +168,7 @@ impl Reactor {
     ///
     /// The clock is read once a callback, when it is first needed: a callback that computes for long between two
     /// `call_later`s asks [`now`](Clock::now) in between if that matters.
+    #[track_caller]
     pub fn call_later<R: IntoDeferred + 'static>(
         &self,
         delay: Duration,
@@ -203,6 +216,7 @@ impl Clock for Reactor {
     fn now(&self) -> Instant {
         self.core().map_or_else(Instant::now, |core| core.fresh_now())
     }
+    #[track_caller]
     fn schedule(&self, delay: Duration, call: Box<dyn FnOnce()>) -> DelayedCall {
         match self.core() {
             Some(core) => core.schedule(delay, call),

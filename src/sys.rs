@@ -1,6 +1,6 @@
 //! GROUND: stacks, the switch between them, and the reporter of overflows. Nearly all `unsafe` of the crate is here.
 //!
-//! `greenlet` is built on the safe face of this floor, [`Fiber`]; nothing else may call it. What must never happen here:
+//! `greenlet` is built on the safe face of this floor, [`Fiber`]; nothing else may call that. What must never happen here:
 //! a stack reused or unmapped while it has frames, a switch from a thread-local destructor, an unwind past an entry.
 //!
 //! # Safety contract of the floor
@@ -26,10 +26,12 @@ mod frames;
 mod overflow;
 mod slab;
 mod stack;
+mod static_ref;
 mod switch;
 mod thread;
 
 pub use error::StackError;
 pub(crate) use fiber::Fiber;
-pub(crate) use stack::{DEFAULT_SIZE, trim};
+pub(crate) use stack::{DEFAULT_SIZE, figures as stack_figures, trim};
+pub(crate) use static_ref::StaticRef;
 pub(crate) use thread::{in_destructor, is_over};

@@ -2,6 +2,7 @@
 //! stands, so that cancelling is exact and leaves nothing behind. Called by `clock::Store` alone, under its borrow: closures
 //! go in and come out, and none is called or dropped here.
 use crate::error::TimerError;
+use std::panic::Location;
 use std::time::{Duration, Instant};
 
 const ARITY: usize = 4;
@@ -33,13 +34,17 @@ pub(crate) struct Timers {
     slots: Vec<Slot>,
     free: u32,
     made: u64,
+    /// Where the call of each slot was made, while somebody wants to know.
+    sites: Option<Vec<Option<Site>>>,
     /// How many of those in the heap are in the background.
     background: usize,
 }
 
+type Site = &'static Location<'static>;
+
 impl Timers {
     pub(crate) fn new(epoch: Instant) -> Self {
-        Timers { epoch, heap: Vec::new(), slots: Vec::new(), free: FREE, made: 0, background: 0 }
+        Timers { epoch, heap: Vec::new(), slots: Vec::new(), free: FREE, made: 0, sites: None, background: 0 }
     }
 
     fn nanos(&self, due: Option<Instant>) -> u64 {
@@ -53,7 +58,7 @@ impl Timers {
         self.epoch.checked_add(Duration::from_nanos(nanos))
     }
 
-    pub(crate) fn insert(&mut self, due: Option<Instant>, call: Box<dyn FnOnce()>) -> (u32, u32) {
+    pub(crate) fn insert(&mut self, due: Option<Instant>, call: Box<dyn FnOnce()>, site: Site) -> (u32, u32) {
         let slot = self.free;
         let slot = if slot == FREE {
             self.slots.push(Slot {
@@ -69,6 +74,9 @@ impl Timers {
             self.free = self.slots[slot as usize].next_free;
             slot
         };
+        if self.sites.is_some() {
+            self.note(slot, site);
+        }
         let key = Key { due: self.nanos(due), order: self.made, slot };
         self.made += 1;
         let entry = &mut self.slots[slot as usize];
@@ -77,6 +85,33 @@ impl Timers {
         self.heap.push(key);
         self.sift_up(self.heap.len() - 1);
         (slot, generation)
+    }
+
+    #[cold]
+    fn note(&mut self, slot: u32, site: Site) {
+        if let Some(sites) = &mut self.sites {
+            let slot = slot as usize;
+            if sites.len() <= slot {
+                sites.resize(slot + 1, None);
+            }
+            sites[slot] = Some(site);
+        }
+    }
+    /// Whether to remember where calls are made.
+    #[cfg(feature = "green")]
+    pub(crate) fn record_sites(&mut self, on: bool) {
+        if on != self.sites.is_some() {
+            self.sites = on.then(Vec::new);
+        }
+    }
+    /// When each call is due (`None`: never) and where it was made, the next one first.
+    #[cfg(feature = "green")]
+    pub(crate) fn list(&self) -> Vec<(Option<Instant>, Option<Site>)> {
+        let mut keys = self.heap.clone();
+        keys.sort_unstable();
+        let site = |slot: u32| self.sites.as_ref().and_then(|sites| sites.get(slot as usize).copied().flatten());
+        let due = |due: u64| (due != NEVER).then(|| self.instant(due)).flatten();
+        keys.iter().map(|key| (due(key.due), site(key.slot))).collect()
     }
 
     pub(crate) fn cancel(&mut self, slot: u32, generation: u32) -> Option<Box<dyn FnOnce()>> {
@@ -168,6 +203,11 @@ impl Timers {
         entry.generation = entry.generation.wrapping_add(1);
         entry.position = FREE;
         entry.called = called;
+        if let Some(sites) = &mut self.sites
+            && let Some(site) = sites.get_mut(slot as usize)
+        {
+            *site = None;
+        }
         if std::mem::take(&mut entry.background) {
             self.background -= 1;
         }

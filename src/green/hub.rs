@@ -5,16 +5,19 @@
 //! never happen here: a borrow held across a switch.
 mod line;
 pub(super) mod running;
+pub(super) mod seen;
 
+use super::debug;
 use super::task::Task;
 use crate::error::{Deadlock, ReactorError};
 use crate::failure::{self, Result};
 use crate::greenlet::{Greenlet, StackError};
 use crate::reactor::{Core, Reactor};
 use line::Line;
+use seen::Seen;
 use std::cell::{Cell, RefCell};
-use std::fmt::Write as _;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The implicit loop's stack: callbacks run on it, so it gets what a thread would get. Only touched pages cost memory.
 const LOOP_STACK: usize = 2 * 1024 * 1024;
@@ -49,6 +52,10 @@ pub(crate) struct Hub {
     /// Some that have finished, for their memory.
     spare: RefCell<Vec<Rc<Task>>>,
     next_token: Cell<u64>,
+    /// The number of the next green thread that is spawned.
+    next_id: Cell<u64>,
+    /// What watchdogs on other threads see.
+    seen: Arc<Seen>,
 }
 
 /// Owns the thread's hub; its destructor runs at the thread's end.
@@ -136,7 +143,17 @@ impl Hub {
             tasks: RefCell::default(),
             spare: RefCell::default(),
             next_token: Cell::new(1),
+            next_id: Cell::new(seen::FIRST),
+            seen: Seen::new(),
         });
+        core.keep_time();
+        core.pulse().set_names(hub.seen.clone());
+        let watched = Rc::downgrade(&hub);
+        core.set_watch_hook(Rc::new(move || {
+            if let Some(hub) = watched.upgrade() {
+                hub.is_watched_now();
+            }
+        }));
         let ending = Rc::downgrade(&hub);
         core.add_end_hook(Box::new(move || {
             if let Some(hub) = ending.upgrade() {
@@ -341,20 +358,8 @@ impl Hub {
     fn nothing_can_wake(&self) {
         let main = self.main.borrow().clone();
         if let Some(main) = main {
-            main.fault(Deadlock { report: self.report() }.into());
+            main.fault(Deadlock { report: debug::format_parked(self) }.into());
         }
-    }
-    /// Every parked green thread: name, what it waits for, where.
-    pub(super) fn report(&self) -> String {
-        let mut report = String::new();
-        let main = self.main.borrow().clone();
-        let tasks: Vec<Rc<Task>> = self.tasks.borrow().iter().map(|(_, task)| Rc::clone(task)).collect();
-        for task in main.iter().chain(&tasks) {
-            if let Some((reason, site)) = task.parked() {
-                let _ = writeln!(report, "  {} waits for {reason} at {site}", task.name());
-            }
-        }
-        report
     }
 
     /// The reactor ends: every green thread is unwound, from ordinary code (G7). Whoever ends it stands in for the loop,

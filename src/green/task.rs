@@ -5,6 +5,7 @@
 //! Interruptions (a kill, a deadline) only mark the green thread and put it into the reactor's queue; it unwinds itself, from
 //! the frame where it waits. What must never happen here: user code run while something is borrowed.
 mod resume;
+mod seen;
 mod wait;
 mod waiters;
 
@@ -12,6 +13,7 @@ pub(crate) use wait::{Wait, Waiter, prepare, yield_once};
 pub(crate) use waiters::Waiters;
 
 use super::hub::Hub;
+use super::hub::seen::{LOOP, MAIN};
 use super::local::Store;
 use super::proc::LinkedExited;
 use crate::clock::DelayedCall;
@@ -21,6 +23,7 @@ use crate::greenlet::Greenlet;
 use std::cell::{Cell, RefCell};
 use std::panic::Location;
 use std::rc::{Rc, Weak};
+use std::time::Instant;
 
 /// A green thread that swallows the unwinding of its kill this often is given up; a deadline swallowed as often is dropped.
 const PATIENCE: u32 = 1000;
@@ -69,6 +72,13 @@ pub(crate) struct Task {
     reason: Cell<&'static str>,
     site: Cell<&'static Location<'static>>,
     spawned: Cell<&'static Location<'static>>,
+    /// What tells it from all others, and that of who spawned it.
+    id: Cell<u64>,
+    parent: Cell<u64>,
+    /// When it was spawned or began to wait, by the clock of that turn.
+    since: Cell<Instant>,
+    /// Watchdogs know its name.
+    shown: Cell<bool>,
     name: RefCell<Option<Rc<str>>>,
     /// Its seat in the hub's list, kept from one life to the next.
     key: Cell<usize>,
@@ -97,8 +107,14 @@ impl Task {
             task.reason.set("nothing");
             task.site.set(spawned);
             task.spawned.set(spawned);
+            task.id.set(hub.number());
+            task.parent.set(hub.spawner());
+            task.since.set(hub.core().recent());
             return task;
         }
+        Task::made(hub, spawned, hub.number())
+    }
+    fn made(hub: &Rc<Hub>, spawned: &'static Location<'static>, id: u64) -> Rc<Task> {
         Rc::new(Task {
             hub: Rc::clone(hub),
             greenlet: Cell::new(None),
@@ -115,6 +131,10 @@ impl Task {
             reason: Cell::new("nothing"),
             site: Cell::new(spawned),
             spawned: Cell::new(spawned),
+            id: Cell::new(id),
+            parent: Cell::new(if id == MAIN { LOOP } else { hub.spawner() }),
+            since: Cell::new(hub.core().recent()),
+            shown: Cell::new(false),
             name: RefCell::new(None),
             key: Cell::new(usize::MAX),
             pool: Cell::new(0),
@@ -129,7 +149,7 @@ impl Task {
     /// MAIN, where it blocks like a green thread.
     #[track_caller]
     pub(super) fn main(hub: &Rc<Hub>) -> Rc<Task> {
-        let task = Task::new(hub, Location::caller());
+        let task = Task::made(hub, Location::caller(), MAIN);
         task.state.set(State::Running);
         task
     }
@@ -202,10 +222,6 @@ impl Task {
             Some(name) => format!("green thread '{name}', spawned at {}", self.spawned.get()),
             None => format!("the green thread spawned at {}", self.spawned.get()),
         }
-    }
-    /// What it waits for, and where.
-    pub(super) fn parked(&self) -> Option<(&'static str, &'static Location<'static>)> {
-        (self.state.get() == State::Parked).then(|| (self.reason.get(), self.site.get()))
     }
     /// Tells of a failure that nobody saw, unless somebody asked for it.
     pub(super) fn report_unobserved(&self, failure: &Failure) {

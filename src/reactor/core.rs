@@ -9,16 +9,19 @@ mod turn;
 use super::driver::{Driver, Event, os};
 use super::future::Tasks;
 use super::pool::{Pool, THREADS};
+use super::pulse::Pulse;
 use super::ready::Job;
 use super::remote::{Awaited, Inbox};
 use super::shutdown::Draining;
 use super::signals::Listening;
 use super::sources::{Source, Sources};
 use super::triggers::Triggers;
+use super::watchdog::Watched;
 use crate::clock::{DelayedCall, Store};
 use crate::failure::Result;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,11 +64,16 @@ pub(crate) struct Core {
     /// Another number whenever something has been queued, or the queue begins to run.
     pub(super) queue_mark: Cell<u64>,
     pub(super) timers: Rc<Store>,
-    /// The clock as it was read last; `stale` says that user code has run since, so whoever asks reads it anew.
+    /// The clock as it was read last; the pulse says whether user code has run since, so that whoever asks reads it anew.
     clock: Cell<Instant>,
-    pub(super) stale: Cell<bool>,
     /// What timers are due by: the clock when the last poll returned.
     turn_clock: Cell<Instant>,
+    /// Whether `clock` is kept up in turns that would not read it: for the green hub, which notes since when who waits.
+    keeps_time: Cell<bool>,
+    pub(super) pulse: Arc<Pulse>,
+    pub(super) watched: RefCell<Option<Watched>>,
+    /// Called when a watchdog begins to look: the green hub's.
+    pub(super) on_watched: RefCell<Option<Hook>>,
     inbox: Arc<Inbox>,
     pub(super) triggers: Triggers,
     pub(super) state: Cell<State>,
@@ -125,8 +133,11 @@ impl Core {
                 queue_mark: Cell::new(0),
                 timers: Store::new(now, move || me.upgrade().map_or(now, |core| core.now())),
                 clock: Cell::new(now),
-                stale: Cell::new(false),
                 turn_clock: Cell::new(now),
+                keeps_time: Cell::new(false),
+                pulse: Pulse::new(),
+                watched: RefCell::default(),
+                on_watched: RefCell::default(),
                 inbox,
                 triggers: Triggers::default(),
                 state: Cell::new(State::Idle),
@@ -158,29 +169,68 @@ impl Core {
 
     /// The present instant as timers are set by it: read once a callback, and always anew outside the loop.
     pub(crate) fn now(&self) -> Instant {
-        if self.stale.replace(false) || !self.looping.get() {
+        if self.pulse.take_stale() || !self.looping.get() {
             self.clock.set(self.driver.borrow().now());
         }
         self.clock.get()
     }
     /// The present instant, read now.
-    pub(super) fn fresh_now(&self) -> Instant {
-        self.stale.set(true);
+    pub(crate) fn fresh_now(&self) -> Instant {
+        self.pulse.set_stale();
         self.now()
     }
+    #[track_caller]
     pub(crate) fn schedule(&self, delay: Duration, call: Box<dyn FnOnce()>) -> DelayedCall {
+        self.schedule_from(Location::caller(), delay, call)
+    }
+    /// As `schedule`, for somebody at `site`.
+    pub(crate) fn schedule_from(
+        &self,
+        site: &'static Location<'static>,
+        delay: Duration,
+        call: Box<dyn FnOnce()>,
+    ) -> DelayedCall {
         if matches!(self.state.get(), State::Finished | State::Closed) {
             return DelayedCall::inactive();
         }
-        self.timers.insert(self.now().checked_add(delay), call)
+        self.timers.insert(self.now().checked_add(delay), call, site)
+    }
+    /// As `schedule_from`, and from the present instant: a green thread may have computed for long since anybody looked at the
+    /// clock, and what it waits for must not be late before it began.
+    #[cfg(feature = "green")]
+    pub(crate) fn schedule_from_now(
+        &self,
+        site: &'static Location<'static>,
+        delay: Duration,
+        call: Box<dyn FnOnce()>,
+    ) -> DelayedCall {
+        self.pulse.set_stale();
+        self.schedule_from(site, delay, call)
+    }
+    /// The clock as it was read last: of the present turn or one a little earlier, once somebody has asked to keep time.
+    #[inline]
+    #[cfg(feature = "green")]
+    pub(crate) fn recent(&self) -> Instant {
+        self.clock.get()
+    }
+    #[cfg(feature = "green")]
+    pub(crate) fn keep_time(&self) {
+        self.keeps_time.set(true);
+        self.fresh_now();
+    }
+    #[inline]
+    #[cfg(feature = "green")]
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
     /// As `schedule`, for housekeeping: whoever waits while nothing else can happen waits for ever.
+    #[track_caller]
     #[cfg(feature = "green")]
     pub(crate) fn schedule_in_background(&self, delay: Duration, call: Box<dyn FnOnce()>) -> DelayedCall {
         if matches!(self.state.get(), State::Finished | State::Closed) {
             return DelayedCall::inactive();
         }
-        self.timers.insert_in_background(self.now().checked_add(delay), call)
+        self.timers.insert_in_background(self.now().checked_add(delay), call, Location::caller())
     }
     // ---- sources ----
 
@@ -269,6 +319,11 @@ impl Core {
     }
     pub(crate) fn set_idle_hook(&self, idle: Option<Hook>) {
         let old = self.idle.replace(idle);
+        drop(old);
+    }
+    #[cfg(feature = "green")]
+    pub(crate) fn set_watch_hook(&self, hook: Hook) {
+        let old = self.on_watched.replace(Some(hook));
         drop(old);
     }
     pub(crate) fn set_close_hook(&self, on_close: Option<Hook>) {

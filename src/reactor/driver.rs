@@ -7,7 +7,7 @@ pub(crate) mod os;
 use crate::address::Address;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -99,9 +99,10 @@ impl Driver {
             Driver::Memory(driver) => driver.listen_tcp(at, options),
         }
     }
-    pub(crate) fn listen_unix(&self, path: &Path, backlog: u32) -> io::Result<Listener> {
+    /// `private`: for the user alone.
+    pub(crate) fn listen_unix(&self, path: &Path, backlog: u32, private: bool) -> io::Result<Listener> {
         match self {
-            Driver::Os(_) => os::listen_unix(path, backlog),
+            Driver::Os(_) => os::listen_unix(path, backlog, private),
             Driver::Memory(driver) => driver.listen_unix(path),
         }
     }
@@ -218,6 +219,14 @@ impl Socket {
             Socket::Memory(stream) => stream.write_vectored(parts),
         }
     }
+    /// Its number in the system; simulated ones have none.
+    pub(crate) fn fd(&self) -> Option<RawFd> {
+        match self {
+            Socket::Tcp(stream) => Some(stream.as_raw_fd()),
+            Socket::Unix(stream) => Some(stream.as_raw_fd()),
+            Socket::Memory(_) => None,
+        }
+    }
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
             Socket::Tcp(stream) => stream.shutdown(how),
@@ -278,6 +287,13 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
+    pub(crate) fn fd(&self) -> Option<RawFd> {
+        match self {
+            Listener::Tcp(listener) => Some(listener.as_raw_fd()),
+            Listener::Unix(listener, _) => Some(listener.as_raw_fd()),
+            Listener::Memory(_) => None,
+        }
+    }
     pub(crate) fn accept(&self) -> io::Result<(Socket, Address)> {
         match self {
             Listener::Tcp(listener) => {

@@ -166,6 +166,9 @@ impl Core {
         self.state.set(State::Closed);
         self.ignore_signals();
         self.stop_threads();
+        self.stop_watching();
+        let on_watched = self.on_watched.borrow_mut().take();
+        drop(on_watched);
         self.set_idle_hook(None);
         self.set_close_hook(None);
         // What drops may queue more, so until nothing is left.

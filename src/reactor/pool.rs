@@ -89,6 +89,12 @@ impl Pool {
         !backlog.jobs.is_empty() || backlog.threads > backlog.idle
     }
 
+    /// Threads there are, those of them at work, and jobs that wait for one.
+    #[cfg(feature = "green")]
+    pub(super) fn figures(&self) -> (usize, usize, usize) {
+        let backlog = self.0.lock();
+        (backlog.threads, backlog.threads - backlog.idle, backlog.jobs.len())
+    }
     /// Queues a job; gives the reason when it cannot be done, and the job is dropped.
     fn submit(&self, job: Job) -> Result<(), Failure> {
         let mut backlog = self.0.lock();
@@ -299,7 +305,10 @@ impl Reactor {
         let number = promise.number();
         let call = move || match failure::catch(f) {
             Ok(outcome) => promise.resolve(outcome),
-            Err(failure) => promise.errback(failure),
+            Err(failure) => {
+                failure::report_in_thread(&failure);
+                promise.errback(failure);
+            }
         };
         let submitted = self.submit_to(pool, Box::new(call));
         if let Err(failure) = submitted

@@ -2,6 +2,8 @@
 //! nothing. Used by `Core` only; sources come out as `Rc`s, and none is called or dropped here.
 use super::core::Core;
 use super::driver::Readiness;
+use super::pulse::Kind;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 
 /// Something the loop calls: a connection, a port, a user's descriptor.
@@ -24,6 +26,29 @@ pub(crate) trait Source {
     fn is_internal(&self) -> bool {
         false
     }
+    /// What it is, for people.
+    fn kind(&self) -> Kind {
+        Kind::Other
+    }
+    fn fd(&self) -> Option<RawFd> {
+        None
+    }
+    /// More about it.
+    fn about(&self) -> About {
+        About::default()
+    }
+}
+
+/// What a source tells about itself to people.
+#[derive(Debug, Default)]
+#[cfg_attr(not(feature = "green"), allow(dead_code, reason = "reports are green"))]
+pub(crate) struct About {
+    /// Whom it is with, where it listens.
+    pub(crate) detail: String,
+    pub(crate) reads: bool,
+    pub(crate) writes: bool,
+    /// Who waits for it.
+    pub(crate) waiting: Vec<String>,
 }
 
 #[derive(Default)]

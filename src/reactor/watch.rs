@@ -6,7 +6,8 @@
 use super::Reactor;
 use super::core::Core;
 use super::driver::Readiness;
-use super::sources::Source;
+use super::pulse::Kind;
+use super::sources::{About, Source};
 use crate::error::ConnectionClosed;
 use crate::failure::{self, Result};
 use std::cell::{Cell, RefCell};
@@ -153,6 +154,15 @@ struct Parts {
 }
 
 impl Source for Watched {
+    fn kind(&self) -> Kind {
+        Kind::Watch
+    }
+    fn fd(&self) -> Option<RawFd> {
+        Some(self.fd)
+    }
+    fn about(&self) -> About {
+        About { reads: true, writes: true, ..About::default() }
+    }
     fn ready(&self, _core: &Rc<Core>, readiness: Readiness) {
         if readiness.is_readable() && self.token.get().is_some() {
             self.call(|handler, watch| handler.readable(watch));

@@ -1,6 +1,10 @@
 //! Stacks: cut out of slabs, and pooled by their thread while they are free, the last one used on top.
 //!
 //! Called by `fiber`. A stack with frames must never come here, and no more than one stack be made of one place.
+mod figures;
+
+pub(crate) use figures::figures;
+
 use super::error::StackError;
 use super::slab::{Slab, guard, map, page, protect, unmap};
 use super::{overflow, thread};

@@ -98,8 +98,9 @@ impl crate::clock::Clock for Clock {
     fn now(&self) -> Instant {
         self.0.now.get()
     }
+    #[track_caller]
     fn schedule(&self, delay: Duration, call: Box<dyn FnOnce()>) -> DelayedCall {
-        self.0.store.insert(self.0.now.get().checked_add(delay), call)
+        self.0.store.insert(self.0.now.get().checked_add(delay), call, std::panic::Location::caller())
     }
     fn handle(&self) -> Rc<dyn crate::clock::Clock> {
         Rc::new(self.clone())

@@ -8,12 +8,13 @@ use crate::clock::DelayedCall;
 use crate::error::{ConnectError, ConnectionClosed, PortError};
 use crate::failure::{self, Result};
 use crate::reactor::driver::{ConnectFault, Readiness, Socket};
-use crate::reactor::{Core, Reactor, Source};
+use crate::reactor::{About, Core, Kind, Reactor, Source};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -397,6 +398,15 @@ impl Owner for Rc<Inner> {
 
 /// While connecting, the connector itself is the source.
 impl Source for Inner {
+    fn kind(&self) -> Kind {
+        Kind::Attempt
+    }
+    fn fd(&self) -> Option<RawFd> {
+        self.socket.borrow().as_ref().and_then(|(socket, _)| socket.fd())
+    }
+    fn about(&self) -> About {
+        About { detail: format!("to {}", self.to), writes: true, ..About::default() }
+    }
     fn ready(&self, _core: &Rc<Core>, readiness: Readiness) {
         if readiness == Readiness::default() {
             return;

@@ -152,6 +152,11 @@ pub struct ListenAt {
     pub(super) place: Place,
     pub(super) backlog: u32,
     pub(super) reuse_port: bool,
+    /// A UNIX socket's file is for the user alone.
+    pub(super) private: bool,
+    /// Said by a port number alone: every interface.
+    #[cfg_attr(not(feature = "green"), allow(dead_code, reason = "for backdoors, which are green"))]
+    pub(super) bare_port: bool,
 }
 
 #[derive(Debug)]
@@ -165,10 +170,36 @@ pub(super) enum Place {
 
 impl ListenAt {
     fn new(place: Place) -> Self {
-        ListenAt { place, backlog: BACKLOG, reuse_port: false }
+        ListenAt { place, backlog: BACKLOG, reuse_port: false, private: false, bare_port: false }
     }
     pub(super) fn unix(path: &std::path::Path) -> Self {
         ListenAt::new(Place::Unix(path.to_owned()))
+    }
+    /// A path of the file system to which this user alone can connect.
+    #[cfg(feature = "green")]
+    pub(crate) fn private_unix(path: &std::path::Path) -> Self {
+        ListenAt { private: true, ..ListenAt::unix(path) }
+    }
+    /// Of a port number alone, that port of the loopback interface.
+    #[cfg(feature = "green")]
+    pub(crate) fn at_home(mut self) -> Self {
+        if let Place::Socket(address) = &mut self.place
+            && self.bare_port
+        {
+            address.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        self
+    }
+    /// Whether this machine alone can reach it.
+    #[cfg(feature = "green")]
+    pub(crate) fn is_local(&self) -> bool {
+        match &self.place {
+            Place::Socket(address) => address.ip().is_loopback(),
+            Place::Adopted(listener) => listener.local_addr().is_ok_and(|address| address.ip().is_loopback()),
+            Place::Unix(_) => true,
+            // That it is no address will be the error.
+            Place::Text(_) => true,
+        }
     }
     /// How many connections may wait to be accepted. Default 1,024; the system has a limit of its own.
     pub fn backlog(mut self, n: u32) -> Self {
@@ -211,7 +242,7 @@ fn place(host: Host) -> Place {
 
 impl From<u16> for ListenAt {
     fn from(port: u16) -> Self {
-        ListenAt::new(Place::Socket((Ipv4Addr::UNSPECIFIED, port).into()))
+        ListenAt { bare_port: true, ..ListenAt::new(Place::Socket((Ipv4Addr::UNSPECIFIED, port).into())) }
     }
 }
 impl From<&str> for ListenAt {

@@ -183,6 +183,7 @@ impl TransportRef {
     }
     /// Calls `call` in a later turn, at least `delay` from now, on the wire's own clock, the reactor's or a test's.
     /// Forgotten when the connection is lost.
+    #[track_caller]
     pub fn call_later<R: IntoDeferred + 'static>(
         self,
         delay: Duration,

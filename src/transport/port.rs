@@ -8,11 +8,12 @@ use crate::deferred::{Deferred, Promise};
 use crate::error::{CannotListen, PortError};
 use crate::failure::{self, Failure, Result};
 use crate::reactor::driver::{ListenOptions, Listener, Readiness, Socket, os};
-use crate::reactor::{Core, Source};
+use crate::reactor::{About, Core, Kind, Source};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -191,7 +192,7 @@ impl Port {
                 let options = ListenOptions { backlog: at.backlog, reuse_port: at.reuse_port };
                 self.core.driver().listen_tcp(address, &options)
             }
-            Place::Unix(path) => self.core.driver().listen_unix(&path, at.backlog),
+            Place::Unix(path) => self.core.driver().listen_unix(&path, at.backlog, at.private),
             Place::Adopted(listener) => os::adopt_listener(listener),
             Place::Text(_) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -328,6 +329,15 @@ impl Port {
 }
 
 impl Source for Port {
+    fn kind(&self) -> Kind {
+        Kind::Port
+    }
+    fn fd(&self) -> Option<RawFd> {
+        self.listener.borrow().as_ref().and_then(Listener::fd)
+    }
+    fn about(&self) -> About {
+        About { detail: format!("at {}", self.address.borrow()), reads: true, ..About::default() }
+    }
     fn ready(&self, core: &Rc<Core>, _readiness: Readiness) {
         self.accept(core);
     }

@@ -13,9 +13,10 @@ use super::{Address, Protocol, Transport, TransportRef, wire};
 use crate::deferred::Promise;
 use crate::error::ConnectionClosed;
 use crate::reactor::driver::{Readiness, Socket};
-use crate::reactor::{Core, Source};
+use crate::reactor::{About, Core, Kind, Source};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 
 /// Above this much unsent output a producer is paused, and a green writer waits.
@@ -219,6 +220,22 @@ impl Stream {
 }
 
 impl Source for Stream {
+    fn kind(&self) -> Kind {
+        Kind::Connection
+    }
+    fn fd(&self) -> Option<RawFd> {
+        self.socket.borrow().as_ref().and_then(Socket::fd)
+    }
+    fn about(&self) -> About {
+        let unsent = self.out.borrow().len();
+        let unsent = if unsent > 0 { format!(", {unsent} bytes to be sent") } else { String::new() };
+        About {
+            detail: format!("with {}{unsent}", self.peer),
+            reads: !self.has(PAUSED | EOF),
+            writes: self.has(BLOCKED),
+            waiting: Vec::new(),
+        }
+    }
     fn ready(&self, core: &Rc<Core>, readiness: Readiness) {
         if readiness == Readiness::default() {
             self.clear(AGAIN_QUEUED);

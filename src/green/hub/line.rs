@@ -28,11 +28,22 @@ pub(super) struct Line {
     older: RefCell<VecDeque<Stretch>>,
     /// What the reactor's queue was like when the newest stretch was queued: as long as it is, the stretch may grow.
     open: Cell<u64>,
+    /// What was left of the stretch that ran when a watchdog began to look.
+    aside: RefCell<Stretch>,
+    /// How many have been in line.
+    taken: Cell<u64>,
 }
 
 impl Default for Line {
     fn default() -> Self {
-        Line { now: RefCell::default(), newest: RefCell::default(), older: RefCell::default(), open: Cell::new(CLOSED) }
+        Line {
+            now: RefCell::default(),
+            newest: RefCell::default(),
+            older: RefCell::default(),
+            open: Cell::new(CLOSED),
+            aside: RefCell::default(),
+            taken: Cell::new(0),
+        }
     }
 }
 
@@ -41,6 +52,7 @@ impl Line {
     pub(super) fn close(&self) -> Vec<Rc<Task>> {
         self.open.set(CLOSED);
         let mut all = self.now.take();
+        all.extend(self.aside.take());
         all.extend(self.older.take().into_iter().flatten());
         all.extend(self.newest.take());
         all
@@ -59,6 +71,7 @@ impl Line {
         let mut newest = self.newest.borrow_mut();
         let next = older.as_mut().unwrap_or(&mut newest);
         next.reverse();
+        self.taken.set(self.taken.get() + next.len() as u64);
         if now.is_empty() {
             std::mem::swap(&mut *now, next);
         } else {
@@ -67,8 +80,25 @@ impl Line {
             std::mem::swap(&mut *now, next);
         }
     }
+    /// The loop stops here with what it runs.
+    pub(super) fn set_aside(&self) {
+        let mut aside = self.aside.borrow_mut();
+        if aside.is_empty() {
+            std::mem::swap(&mut *self.now.borrow_mut(), &mut *aside);
+        }
+    }
+    pub(super) fn is_set_aside(&self) -> bool {
+        !self.aside.borrow().is_empty()
+    }
+    /// And goes on with it.
+    pub(super) fn take_up(&self) {
+        self.now.borrow_mut().append(&mut self.aside.borrow_mut());
+    }
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.get()
+    }
     #[inline]
-    fn next(&self) -> Option<Rc<Task>> {
+    pub(super) fn next(&self) -> Option<Rc<Task>> {
         let mut now = self.now.borrow_mut();
         if now.len() > MANY {
             now[now.len() - PREFETCH].prefetch();
@@ -104,9 +134,14 @@ impl Runnable for Hub {
     fn run(self: Rc<Self>) {
         self.line.begin();
         self.loop_is_here();
-        while let Some(task) = self.line.next() {
-            self.core.clock_is_stale();
-            task.resume();
+        if !self.core.pulse().is_watched() {
+            while let Some(task) = self.line.next() {
+                self.core.clock_is_stale();
+                task.resume();
+            }
+        }
+        if self.core.pulse().is_watched() || self.line.is_set_aside() {
+            self.run_watched();
         }
     }
 }

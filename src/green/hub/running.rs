@@ -22,6 +22,16 @@ pub(in crate::green) fn put(task: Rc<Task>) {
 pub(in crate::green) fn take() -> Option<Rc<Task>> {
     RUNNING.with(|running| running.take())
 }
+/// Its number.
+#[inline]
+pub(in crate::green) fn id() -> Option<u64> {
+    RUNNING.with(|running| {
+        let task = running.take();
+        let id = task.as_ref().map(|task| task.id());
+        running.set(task);
+        id
+    })
+}
 /// The one that runs.
 #[inline]
 pub(in crate::green) fn get() -> Option<Rc<Task>> {

@@ -7,7 +7,7 @@ use crate::error::{Busy, ReactorError};
 use crate::green::hub::Hub;
 use crate::green::task::{Waiter, prepare, yield_once};
 use crate::reactor::driver::Readiness;
-use crate::reactor::{Core, Reactor, Source};
+use crate::reactor::{About, Core, Kind, Reactor, Source};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -145,6 +145,19 @@ impl Source for Watch {
         self.wake(Write);
         drop(ourselves);
     }
+    fn kind(&self) -> Kind {
+        Kind::GreenSocket
+    }
+    fn about(&self) -> About {
+        let mut about = About { reads: self.has(WAITING, Read), writes: self.has(WAITING, Write), ..About::default() };
+        for (direction, what) in [(Read, "reads"), (Write, "writes")] {
+            let slot = &self.waiters[direction as usize];
+            let waiter = slot.take();
+            about.waiting.extend(waiter.as_ref().map(|waiter| format!("{} {what}", waiter.who())));
+            slot.set(waiter);
+        }
+        about
+    }
 }
 
 fn busy(holder: String) -> io::Error {
@@ -278,7 +291,7 @@ pub(super) fn reactor() -> io::Result<Reactor> {
     Ok(Reactor::of(&*core()?))
 }
 pub(super) fn now() -> io::Result<std::time::Instant> {
-    Ok(core()?.now())
+    Ok(core()?.fresh_now())
 }
 
 /// A home: id of the reactor, slot of the watch, who waits. 0: none.

@@ -62,6 +62,7 @@ impl Task {
     /// It has ended, or is given up.
     #[inline(never)]
     fn after_the_last(self: Rc<Self>, greenlet: Greenlet) {
+        self.hide_name();
         match self.state.get() {
             State::Finished => {
                 drop(greenlet);

@@ -112,6 +112,7 @@ impl Wait {
         if !task.woken.get() && !task.interrupted.get() {
             task.reason.set(reason);
             task.site.set(self.site);
+            task.since.set(task.hub.core().recent());
             task.state.set(State::Parked);
             drop(running::take());
             switched = switch_away(task);
@@ -148,7 +149,11 @@ impl Wait {
     fn park_until(&self, reason: &'static str, limit: Duration) -> Result<bool> {
         let timer = {
             let waiter = self.waiter();
-            CancelOnDrop(self.task.hub.core().schedule(limit, Box::new(move || waiter.time_is_up())))
+            CancelOnDrop(self.task.hub.core().schedule_from_now(
+                self.site,
+                limit,
+                Box::new(move || waiter.time_is_up()),
+            ))
         };
         self.park(reason)?;
         drop(timer);

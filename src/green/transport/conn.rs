@@ -2,6 +2,7 @@
 //!
 //! Reading is demand-driven: the wire is paused but while somebody waits for input, so TCP holds the peer back. The protocol's
 //! methods run in the main loop and only note and wake. Who may read now is `turn`'s.
+use super::memory;
 use crate::address::Address;
 use crate::error::ConnectionClosed;
 use crate::failure::{Failure, Result};
@@ -279,7 +280,7 @@ impl Protocol for GreenProtocol {
         {
             let mut input = self.conn.input.borrow_mut();
             if input.is_empty() {
-                *input = BytesMut::from(data);
+                *input = memory::copied(data);
             } else {
                 input.extend_from_slice(data);
             }

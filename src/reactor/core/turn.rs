@@ -4,12 +4,16 @@ use super::{Core, State};
 use crate::error::ReactorError;
 use crate::failure::{self, Failure, Result};
 use crate::reactor::driver::Readiness;
+use crate::reactor::pulse::Holder;
 use crate::reactor::sources::Source;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// Output written while output is flushed is flushed too, this often, before the poll.
 const FLUSH_ROUNDS: usize = 4;
+/// Of turns that do not wait, each so-manyth reads the clock for those who keep time; after one that waited it costs
+/// nothing to speak of.
+const KEEP_TIME: u64 = 64;
 
 impl Core {
     /// Runs until stopped; `startup` and `shutdown` triggers included. The reactor goes on existing: its caller ends it.
@@ -34,6 +38,7 @@ impl Core {
         std::mem::forget(abandoned);
         self.ignore_signals();
         self.looping.set(false);
+        self.pulse.set_holder(Holder::NOBODY);
         if self.crashed.get() && self.state.get() != State::Finished {
             self.state.set(State::Idle);
         }
@@ -46,10 +51,15 @@ impl Core {
     /// One turn of the loop; `limit` bounds the wait.
     pub(crate) fn turn(self: &Rc<Self>, limit: Option<Duration>) {
         self.turns.set(self.turns.get() + 1);
+        let pulse = &*self.pulse;
+        pulse.set_holder(Holder::REMOTE_CALL);
         self.inbox.run(self);
+        pulse.set_holder(Holder::DELAYED_CALL);
         self.run_timers();
+        pulse.set_holder(Holder::QUEUED_CALL);
         self.run_ready();
         crate::shared::work_off_left_over();
+        pulse.set_holder(Holder::TRIGGER);
         self.look_whether_drained();
         if self.phase_due.replace(false) {
             self.finish_phase();
@@ -63,8 +73,14 @@ impl Core {
             self.flush_all();
             return;
         }
+        pulse.set_holder(Holder::SOURCE);
         self.flush_all();
+        pulse.set_holder(Holder::NOBODY);
+        if pulse.was_reported() {
+            self.settle_report();
+        }
         self.poll(limit);
+        pulse.set_holder(Holder::SOURCE);
         self.dispatch();
         self.flush_all();
     }
@@ -85,7 +101,7 @@ impl Core {
 
     /// Runs a callback that nobody waits for.
     pub(crate) fn guard(&self, what: &'static str, call: impl FnOnce()) {
-        self.stale.set(true);
+        self.pulse.beat();
         if let Err(failure) = failure::catch(call) {
             failure::report(what, &failure);
         }
@@ -126,14 +142,16 @@ impl Core {
             failure::report("the poller", &Failure::from(error));
             std::thread::sleep(Duration::from_millis(10));
         }
-        self.stale.set(true);
-        if self.timers.len() > 0 {
+        self.pulse.set_stale();
+        let keep =
+            self.keeps_time.get() && (timeout != Some(Duration::ZERO) || self.turns.get().is_multiple_of(KEEP_TIME));
+        if self.timers.len() > 0 || keep {
             self.read_turn_clock();
         }
     }
 
     pub(super) fn read_turn_clock(&self) {
-        self.stale.set(true);
+        self.pulse.set_stale();
         self.turn_clock.set(self.now());
     }
 
@@ -148,7 +166,7 @@ impl Core {
             return Some(Duration::ZERO);
         }
         let timer = self.timers.next_due().map(|due| {
-            self.stale.set(true);
+            self.pulse.set_stale();
             due.saturating_duration_since(self.now())
         });
         match (timer, limit) {
@@ -177,12 +195,16 @@ impl Core {
     /// Calls `call` with every source that is still there when its turn comes. Sources guard what user code they call; what
     /// is caught here is the panic of a destructor of one that went away. One guard for all: a panic costs a new one.
     fn each_source<T>(&self, mut all: impl Iterator<Item = (usize, T)>, call: impl Fn(&dyn Source, T)) {
+        let watched = self.pulse.is_watched();
         loop {
             let done = failure::catch(|| {
                 for (token, with) in all.by_ref() {
                     let source = self.sources.borrow().get(token);
                     if let Some(source) = source {
-                        self.stale.set(true);
+                        self.pulse.beat();
+                        if watched {
+                            self.pulse.set_holder(Holder::source(source.kind(), source.fd()));
+                        }
                         call(&*source, with);
                     }
                 }
@@ -200,6 +222,7 @@ struct Abandon<'a>(&'a Rc<Core>);
 impl Drop for Abandon<'_> {
     fn drop(&mut self) {
         self.0.looping.set(false);
+        self.0.pulse.set_holder(Holder::NOBODY);
         self.0.state.set(State::Abandoned);
     }
 }

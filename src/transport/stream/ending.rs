@@ -4,10 +4,11 @@ use crate::clock::DelayedCall;
 use crate::error::ConnectionClosed;
 use crate::failure;
 use crate::reactor::driver::{Readiness, Socket};
-use crate::reactor::{Core, Source};
+use crate::reactor::{Core, Kind, Source};
 use crate::transport::{Transport, wire};
 use std::cell::RefCell;
 use std::net::Shutdown;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -95,6 +96,12 @@ struct Lingering {
 }
 
 impl Source for Lingering {
+    fn kind(&self) -> Kind {
+        Kind::Closing
+    }
+    fn fd(&self) -> Option<RawFd> {
+        self.socket.borrow().as_ref().and_then(Socket::fd)
+    }
     fn ready(&self, core: &Rc<Core>, _: Readiness) {
         let mut buffer = core.take_read_buffer();
         let mut reads = 0;
