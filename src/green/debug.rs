@@ -41,7 +41,7 @@ use std::time::Duration;
 ///
 /// let worker = spawn(|| {
 ///     sleep(Duration::from_millis(1));
-///     debug::format_all()
+///     Ok(debug::format_all())
 /// });
 /// worker.set_name("worker");
 /// assert!(worker.wait()?.contains("green thread 'worker'"));
