@@ -51,6 +51,9 @@ pub use green_thread::{
     Builder, GreenThread, call_in_green_thread, defer_to_green_thread, kill, spawn, spawn_after, spawn_n, wait_all,
 };
 pub use hub::join_reactor;
+pub use local::local;
+pub use pile::GreenPile;
+pub use pool::GreenPool;
 pub use queue::Queue;
 pub use semaphore::Semaphore;
 pub use sleep::{sleep, with_timeout, yield_now};

@@ -1,7 +1,7 @@
 //! Time for green threads: `sleep`, `yield_now`, `with_timeout`.
 use super::hub::Hub;
 use super::task::{prepare, yield_once};
-use crate::error::{Deadlock, TimedOut};
+use crate::error::{Deadlock, Killed, TimedOut};
 use crate::failure::{Failure, ForcedUnwind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
@@ -43,6 +43,8 @@ pub(super) fn infallible<T>(outcome: Result<T>) -> Option<T> {
     match outcome {
         Ok(value) => Some(value),
         Err(_) if std::thread::panicking() || cfg!(panic = "abort") => None,
+        // A destructor of a green-local value, whose green thread was killed.
+        Err(failure) if failure.is::<Killed>() => None,
         Err(failure) => wait_for_ever(&failure),
     }
 }

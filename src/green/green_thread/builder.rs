@@ -77,11 +77,13 @@ pub(in crate::green) fn launch<R: IntoDeferred + 'static, O: Outcome<R::Value> +
         let (task, outcome) = (Rc::clone(task), Rc::clone(outcome));
         move || {
             let ended = failure::catch(|| settle(f())).and_then(|ended| ended);
+            task.drop_locals();
             outcome.publish(task.verdict(ended));
             // Perhaps the last owner of a user's value.
             if let Err(failure) = failure::catch(move || drop(outcome)) {
                 failure::report(format_args!("the destructor of the outcome, {}", task.name()), &failure);
             }
+            task.drop_last_locals();
             task.finished();
         }
     };
@@ -125,10 +127,12 @@ pub(super) fn spawn_alone<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + 'st
         move || {
             // A value nobody gets is dropped inside.
             let ended = failure::catch(|| settle(f()).map(drop)).and_then(|ended| ended);
+            task.drop_locals();
             if let Err(failure) = task.verdict(ended) {
                 task.report_unobserved(&failure);
                 failure::drop_quietly(failure);
             }
+            task.drop_last_locals();
             task.finished();
         }
     };
@@ -137,6 +141,28 @@ pub(super) fn spawn_alone<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + 'st
         Err(error) => {
             task.refused();
             failure::report(task.described(), &Failure::from(error));
+        }
+    }
+}
+
+/// The handle of a job that has run already, in somebody else's context.
+#[track_caller]
+pub(in crate::green) fn finished<T: 'static>(outcome: Result<T>) -> GreenThread<T> {
+    let task = Task::new(&hub(), Location::caller());
+    task.refused();
+    let packet = Packet::new(task);
+    packet.publish(outcome);
+    GreenThread { packet }
+}
+/// As `finished`, without a handle.
+#[track_caller]
+pub(in crate::green) fn report_inline<T>(outcome: Result<T>) {
+    match outcome {
+        Ok(value) => failure::drop_quietly(value),
+        Err(failure) => {
+            let whose = format_args!("a job run by the job that spawned it at {}", Location::caller()).to_string();
+            failure::report_unobserved(whose, &failure);
+            failure::drop_quietly(failure);
         }
     }
 }

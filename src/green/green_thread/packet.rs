@@ -50,6 +50,9 @@ impl<T: 'static> Packet<T> {
     pub(super) fn take(&self) -> Option<Result<T>> {
         self.outcome.take()
     }
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
     pub(super) fn set_waiter(&self, waiter: Waiter) {
         let old = self.waiter.replace(Some(waiter));
         drop(old);

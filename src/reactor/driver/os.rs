@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Events taken in one poll.
-const EVENTS: usize = 1024;
+/// Events taken in one poll. What a batch of so many connections needs until it is flushed stays in the cache; at a thousand
+/// connections a batch of 1,024 took 2 % more of the processor with callbacks and 3 to 13 % more with green threads.
+const EVENTS: usize = 128;
 /// The token of the waker; no source has it.
 const WAKE: usize = usize::MAX;
 /// Permissions of a socket file that is for its user alone.
