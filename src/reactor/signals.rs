@@ -79,10 +79,12 @@ impl House {
         line.by_default.store(free && (!stops || self.listeners == 0), Ordering::SeqCst);
         Ok(())
     }
+    #[cfg(feature = "green")]
     fn claim(&mut self, signal: i32) -> io::Result<()> {
         self.open(signal)?.claims += 1;
         self.settle(signal)
     }
+    #[cfg(feature = "green")]
     fn disclaim(&mut self, signal: i32) {
         let Some(line) = self.lines.get_mut(&signal) else { return };
         line.claims = line.claims.saturating_sub(1);

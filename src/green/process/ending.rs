@@ -10,13 +10,13 @@ use crate::failure::Failure;
 use crate::green::hub::Hub;
 use crate::green::task::Waiters;
 use crate::reactor::driver::Readiness;
-use crate::reactor::{Core, Source, Subscription};
+use crate::reactor::{About, Core, Kind, Source, Subscription};
 use crate::sys;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process;
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -279,6 +279,15 @@ impl Source for Watch {
     fn shut(&self, _core: &Rc<Core>) {
         self.leave();
         self.waiters.wake_all();
+    }
+    fn kind(&self) -> Kind {
+        Kind::Child
+    }
+    fn fd(&self) -> Option<RawFd> {
+        Some(self.fd.as_raw_fd())
+    }
+    fn about(&self) -> About {
+        About { detail: format!("process {}", self.id), ..About::default() }
     }
 }
 /// The last who leaves ends the watch.

@@ -3,14 +3,14 @@
 //! A loop watches each by a pidfd; where there is none, it is reaped when the next child is started. What must
 //! never happen here: a wait; a running child forgotten.
 use crate::reactor::driver::Readiness;
-use crate::reactor::{Core, Source, Subscription};
+use crate::reactor::{Core, Kind, Source, Subscription};
 use crate::sys;
 #[cfg(test)]
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process::Child;
 use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -145,6 +145,12 @@ impl Source for Grave {
     /// It wakes nobody.
     fn is_internal(&self) -> bool {
         true
+    }
+    fn kind(&self) -> Kind {
+        Kind::Child
+    }
+    fn fd(&self) -> Option<RawFd> {
+        Some(self.fd.as_raw_fd())
     }
 }
 impl Drop for Grave {

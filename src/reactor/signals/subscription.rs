@@ -5,11 +5,12 @@
 use super::{House, empty};
 use crate::reactor::core::Core;
 use crate::reactor::driver::Readiness;
-use crate::reactor::sources::Source;
+use crate::reactor::pulse::Kind;
+use crate::reactor::sources::{About, Source};
 use signal_hook::{SigId, flag, low_level};
 use std::cell::Cell;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -55,6 +56,16 @@ impl Source for Ear {
     }
     fn is_internal(&self) -> bool {
         self.internal
+    }
+    fn kind(&self) -> Kind {
+        Kind::Signals
+    }
+    fn fd(&self) -> Option<RawFd> {
+        Some(self.stream.as_raw_fd())
+    }
+    fn about(&self) -> About {
+        let numbers: Vec<String> = self.signals.iter().map(|(signal, _)| signal.to_string()).collect();
+        About { detail: numbers.join(", "), ..About::default() }
     }
 }
 
