@@ -77,12 +77,8 @@ fn main() -> Result<ExitCode> {
     }
     println!("tr shouted {} letters", shouting.wait()?);
     let both = both.wait()?;
-    println!(
-        "{}, out {:?}, err {:?}",
-        both.status,
-        both.stdout.escape_ascii().to_string(),
-        both.stderr.escape_ascii().to_string()
-    );
+    let (out, err) = (String::from_utf8_lossy(&both.stdout), String::from_utf8_lossy(&both.stderr));
+    println!("{}, out {out:?}, err {err:?}", both.status);
     match late.wait()? {
         Ok(status) => println!("sleep ended with {status:?}"),
         Err(late) => println!("sleep was given up and killed: {late}"),
