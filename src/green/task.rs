@@ -368,7 +368,7 @@ impl Task {
                 self.hub.switch_to_loop()?;
             }
         }
-        std::panic::resume_unwind(Box::new(ForcedUnwind { token }));
+        std::panic::resume_unwind(Box::new(ForcedUnwind::new(token)));
     }
     fn interruption(&self) -> Option<u64> {
         if !self.interrupted.get() {
