@@ -3,7 +3,7 @@ use super::hub::Hub;
 use super::task::{prepare, yield_once};
 use crate::error::{Deadlock, Killed, TimedOut};
 use crate::failure::{Failure, ForcedUnwind, Result};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -97,7 +97,7 @@ pub fn with_timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, Time
                 task.expire(token);
             }
         };
-        Some(hub.core().schedule(limit, Box::new(call)))
+        Some(hub.core().schedule_from_now(Location::caller(), limit, Box::new(call)))
     };
     let outcome = catch_unwind(AssertUnwindSafe(f));
     if let Some(deadline) = deadline {

@@ -195,6 +195,18 @@ impl Core {
         }
         self.timers.insert(self.now().checked_add(delay), call, site)
     }
+    /// As `schedule_from`, and from the present instant: a green thread may have computed for long since anybody looked at the
+    /// clock, and what it waits for must not be late before it began.
+    #[cfg(feature = "green")]
+    pub(crate) fn schedule_from_now(
+        &self,
+        site: &'static Location<'static>,
+        delay: Duration,
+        call: Box<dyn FnOnce()>,
+    ) -> DelayedCall {
+        self.pulse.set_stale();
+        self.schedule_from(site, delay, call)
+    }
     /// The clock as it was read last: of the present turn or one a little earlier, once somebody has asked to keep time.
     #[inline]
     #[cfg(feature = "green")]

@@ -113,7 +113,11 @@ fn start(task: &Rc<Task>, greenlet: Greenlet, outlet: Option<Weak<dyn Outlet>>, 
         None => task.start_soon(),
         Some(delay) => {
             let later = Rc::clone(task);
-            task.start_at(task.hub().core().schedule(delay, Box::new(move || later.start_soon())));
+            task.start_at(task.hub().core().schedule_from_now(
+                Location::caller(),
+                delay,
+                Box::new(move || later.start_soon()),
+            ));
         }
     }
 }
