@@ -4,6 +4,32 @@
 //! A blocking call parks the calling green thread and switches to the main loop; whoever ends the wait only puts the green
 //! thread back into the loop's queue. Calls that never wait (`spawn`, `send`, `poll`, `link`, ...) are safe anywhere; those
 //! that may say so in a `# Blocking` section, and in a callback of the reactor they panic.
+//!
+//! # Porting code that was written for std
+//! The modules [`fs`], [`io`], [`net`], [`os`], [`process`], [`sync`], [`thread`] and [`time`] have std's names and signatures, and
+//! wait without holding up the loop. std's other modules never wait: they are here as they are, with std's macros, so that replacing
+//! the path is enough, be it in each `use` or once for a module:
+//!
+//! ```
+//! use twistlet::green as std;
+//!
+//! let (send, recv) = std::sync::mpsc::channel();
+//! std::thread::spawn(move || send.send(std::format!("from {}", "a green thread")));
+//! std::println!("{}", recv.recv().unwrap());
+//! ```
+//!
+//! | std | here |
+//! |---|---|
+//! | `fs`, `io`, `net`, `os`, `process`, `sync`, `thread`, `time` | mirrored: each has a table |
+//! | `alloc`, `any`, `array`, `ascii`, `backtrace`, `borrow`, `boxed`, `cell`, `char`, `clone`, `cmp`, `collections`, `convert`, `default`, `env`, `error`, `f32`, `f64`, `ffi`, `fmt`, `future`, `hash`, `hint`, `iter`, `marker`, `mem`, `num`, `ops`, `option`, `panic`, `path`, `pin`, `prelude`, `primitive`, `ptr`, `rc`, `result`, `slice`, `str`, `string`, `vec` | std's own |
+//! | `thread_local!` | [`local!`](macro@local): of a green thread, not of the OS thread |
+//! | `print!`, `println!`, `eprint!`, `eprintln!`, `dbg!` | std's own: a pipe that nobody reads holds up the OS thread |
+//! | the other macros | std's own |
+//! | `task` | not mirrored: nothing there waits, write `std::task` |
+//! | `arch`, `assert_matches`, `intrinsics`, `simd`, `u8` and the like (deprecated modules), what is unstable | not mirrored |
+//!
+//! Names without a path are not changed by this: `println!`, and `thread_local!`, whose values all green threads of the OS
+//! thread share.
 // Running and waiting.
 mod block;
 mod green_thread;
@@ -37,6 +63,21 @@ pub mod process;
 pub mod sync;
 pub mod thread;
 pub mod time;
+// What of std never waits.
+#[doc(no_inline)]
+pub use local::local as thread_local;
+#[doc(no_inline)]
+pub use std::{
+    alloc, any, array, ascii, backtrace, borrow, boxed, cell, char, clone, cmp, collections, convert, default, env,
+    error, f32, f64, ffi, fmt, future, hash, hint, iter, marker, mem, num, ops, option, panic, path, pin, prelude,
+    primitive, ptr, rc, result, slice, str, string, vec,
+};
+#[doc(no_inline)]
+pub use std::{
+    assert, assert_eq, assert_ne, cfg, column, compile_error, concat, dbg, debug_assert, debug_assert_eq,
+    debug_assert_ne, eprint, eprintln, file, format, format_args, include, include_bytes, include_str, line, matches,
+    module_path, option_env, print, println, stringify, todo, unimplemented, unreachable, write, writeln,
+};
 // Conversations and servers.
 pub mod serve;
 pub mod signal;

@@ -34,6 +34,8 @@ pub use watchdog::{Blocked, Holder, Watchdog, Watching};
 pub(crate) use self::core::{Core, State};
 pub(crate) use self::ready::Runnable;
 #[cfg(feature = "green")]
+pub(crate) use self::remote::Inbox;
+#[cfg(feature = "green")]
 pub(crate) use list::Listed;
 pub(crate) use pulse::Kind;
 #[cfg(feature = "green")]

@@ -118,6 +118,10 @@ impl<T: 'static> GreenThread<T> {
     pub fn kill(&self) {
         self.packet.task().kill();
     }
+    /// What tells it from the others of its reactor.
+    pub(super) fn number(&self) -> u64 {
+        self.packet.task().id()
+    }
     /// Whether it has ended, one way or another.
     pub fn is_finished(&self) -> bool {
         self.packet.task().state() == State::Finished

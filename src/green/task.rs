@@ -4,6 +4,7 @@
 //! `waiters` a line of those who wait.
 //! Interruptions (a kill, a deadline) only mark the green thread and put it into the reactor's queue; it unwinds itself, from
 //! the frame where it waits. What must never happen here: user code run while something is borrowed.
+pub(in crate::green) mod remote_waker;
 mod resume;
 mod seen;
 mod wait;
@@ -368,7 +369,7 @@ impl Task {
                 self.hub.switch_to_loop()?;
             }
         }
-        std::panic::resume_unwind(Box::new(ForcedUnwind { token }));
+        std::panic::resume_unwind(Box::new(ForcedUnwind::new(token)));
     }
     fn interruption(&self) -> Option<u64> {
         if !self.interrupted.get() {

@@ -170,7 +170,7 @@ fn exit(me: &Greenlet) -> Result<Value> {
     }
     if cfg!(panic = "unwind") && !thread::panicking() {
         // The panic hook is not called.
-        panic::resume_unwind(Box::new(ForcedUnwind { token: 0 }));
+        panic::resume_unwind(Box::new(ForcedUnwind::new(0)));
     }
     Err(GreenletExit.into())
 }

@@ -55,6 +55,16 @@ impl Inbox {
     pub(super) fn has_handles(&self) -> bool {
         self.handles.load(Ordering::Acquire) > 0
     }
+    /// Somebody on the reactor's thread waits for what another thread may do, until `expect_no_more`.
+    #[cfg(feature = "green")]
+    pub(crate) fn expect_calls(&self) {
+        self.handles.fetch_add(1, Ordering::Relaxed);
+    }
+    /// Called on the reactor's thread, which is awake and will look.
+    #[cfg(feature = "green")]
+    pub(crate) fn expect_no_more(&self) {
+        self.handles.fetch_sub(1, Ordering::AcqRel);
+    }
     pub(crate) fn push(&self, call: Call) -> Result<()> {
         let refused = match &mut *self.lock() {
             Some(calls) => {
