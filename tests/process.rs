@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use twistlet::green::process::unix::{CommandExt, ExitStatusExt};
+use twistlet::green::os::unix::process::{CommandExt, ExitStatusExt};
 use twistlet::green::process::{Child, ChildStdin, Command, Output, Stdio};
 use twistlet::green::{GreenThread, sleep, spawn, with_timeout, yield_now};
 
@@ -327,6 +327,17 @@ fn a_kill_frees_who_waits_and_who_reads_and_leaves_the_child_alone() {
 #[test]
 fn two_hundred_children_at_once() {
     guarded(|| {
+        let mut starts: Vec<Duration> = (0..20)
+            .map(|_| {
+                let since = Instant::now();
+                let child = Command::new("true").spawn();
+                let took = since.elapsed();
+                assert!(child.expect("it runs").wait().expect("ours").success());
+                took
+            })
+            .collect();
+        starts.sort();
+        println!("spawn() holds the loop for: median {:?}, worst {:?}", starts[10], starts[19]);
         let since = Instant::now();
         let children: Vec<_> = (0..200)
             .map(|n| {
@@ -450,6 +461,46 @@ fn no_descriptor_and_no_zombie_is_left() {
         work();
         let before = descriptors();
         work();
+        wait_until("as many descriptors as before", || descriptors() <= before);
+    });
+}
+
+#[test]
+fn killed_at_any_moment_nothing_is_left_and_the_next_works() {
+    alone("killed_at_any_moment_nothing_is_left_and_the_next_works", || {
+        let work = || {
+            let mut cat = piped(Command::new("cat").kill_on_drop(true))?;
+            let (mut stdin, mut stdout) = (cat.stdin.take(), cat.stdout.take());
+            stdin.as_mut().expect("piped").write_all(b"over there")?;
+            stdout.as_mut().expect("piped").read_exact(&mut [0; 10])?;
+            drop((stdin, stdout));
+            let ending = cat.ending();
+            let other = spawn(move || Ok(ending.wait()?));
+            assert!(cat.wait()?.success() && other.wait()?.success());
+            let output = sh("head -c 100000 /dev/zero; head -c 100000 /dev/zero >&2").kill_on_drop(true).output()?;
+            assert_eq!((output.stdout.len(), output.stderr.len()), (100_000, 100_000));
+            Ok(())
+        };
+        let round = |killed: bool| {
+            let mut unhurt = 0;
+            for step in 0..80 {
+                let thread = spawn(work);
+                sleep(Duration::from_micros(100 * step));
+                if killed {
+                    thread.kill();
+                }
+                match thread.wait() {
+                    Ok(()) => unhurt += 1,
+                    Err(failure) => assert!(failure.is::<twistlet::error::Killed>(), "{failure}"),
+                }
+            }
+            unhurt
+        };
+        round(true);
+        sleep(Duration::from_millis(20));
+        let before = descriptors();
+        assert!(round(true) < 80);
+        assert_eq!(round(false), 80);
         wait_until("as many descriptors as before", || descriptors() <= before);
     });
 }

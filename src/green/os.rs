@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `os::fd` | std's own, whole; all green sockets have its traits but `FromRawFd` (see [`net`](crate::green::net)) |
 //! | `os::unix::net` | [`unix::net`], all that is stable |
+//! | `os::unix::fs` | [`unix::fs`](crate::green::fs::unix), all that is stable but `chroot` and its like |
+//! | `os::unix::process` | [`unix::process`](crate::green::process::unix), without the unsafe `pre_exec` |
 //! | `os::unix::{ffi, io}` | std's own |
 //! | `os::linux::net` | [`linux::net`] |
 
@@ -14,6 +16,8 @@ pub mod fd {
 
 /// What UNIX systems have.
 pub mod unix {
+    pub use crate::green::fs::unix as fs;
+    pub use crate::green::process::unix as process;
     pub use std::os::unix::{ffi, io};
 
     /// Sockets of the UNIX domain: `std::os::unix::net`.
