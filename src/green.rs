@@ -53,6 +53,9 @@ pub use green_thread::{
     spawn_after, spawn_after_local, spawn_n, wait_all,
 };
 pub use hub::join_reactor;
+pub use local::local;
+pub use pile::GreenPile;
+pub use pool::GreenPool;
 pub use proc::LinkId;
 pub use queue::Queue;
 pub use scope::scope;

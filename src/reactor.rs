@@ -13,7 +13,7 @@ mod hear;
 mod house;
 #[cfg(feature = "green")]
 mod list;
-mod pool;
+pub(crate) mod pool;
 mod pulse;
 mod ready;
 mod remote;

@@ -23,6 +23,8 @@ struct Slot {
     position: u32,
     next_free: u32,
     called: bool,
+    /// Nobody waits for it: it is no reason to think that something will happen.
+    background: bool,
     call: Option<Box<dyn FnOnce()>>,
 }
 
@@ -34,13 +36,15 @@ pub(crate) struct Timers {
     made: u64,
     /// Where the call of each slot was made, while somebody wants to know.
     sites: Option<Vec<Option<Site>>>,
+    /// How many of those in the heap are in the background.
+    background: usize,
 }
 
 type Site = &'static Location<'static>;
 
 impl Timers {
     pub(crate) fn new(epoch: Instant) -> Self {
-        Timers { epoch, heap: Vec::new(), slots: Vec::new(), free: FREE, made: 0, sites: None }
+        Timers { epoch, heap: Vec::new(), slots: Vec::new(), free: FREE, made: 0, sites: None, background: 0 }
     }
 
     fn nanos(&self, due: Option<Instant>) -> u64 {
@@ -57,7 +61,14 @@ impl Timers {
     pub(crate) fn insert(&mut self, due: Option<Instant>, call: Box<dyn FnOnce()>, site: Site) -> (u32, u32) {
         let slot = self.free;
         let slot = if slot == FREE {
-            self.slots.push(Slot { generation: 1, position: FREE, next_free: FREE, called: false, call: None });
+            self.slots.push(Slot {
+                generation: 1,
+                position: FREE,
+                next_free: FREE,
+                called: false,
+                background: false,
+                call: None,
+            });
             (self.slots.len() - 1) as u32
         } else {
             self.free = self.slots[slot as usize].next_free;
@@ -138,6 +149,19 @@ impl Timers {
         self.heap.first().filter(|key| key.due != NEVER).and_then(|key| self.instant(key.due))
     }
 
+    #[cfg(feature = "green")]
+    pub(crate) fn send_to_background(&mut self, slot: u32) {
+        self.slots[slot as usize].background = true;
+        self.background += 1;
+    }
+    pub(crate) fn has_background(&self) -> bool {
+        self.background > 0
+    }
+    /// Whether there is one that comes and is not in the background. Looks at few: those in the background are.
+    pub(crate) fn has_foreground(&self) -> bool {
+        self.heap.iter().any(|key| key.due != NEVER && !self.slots[key.slot as usize].background)
+    }
+
     pub(crate) fn mark(&self) -> u64 {
         self.made
     }
@@ -183,6 +207,9 @@ impl Timers {
             && let Some(site) = sites.get_mut(slot as usize)
         {
             *site = None;
+        }
+        if std::mem::take(&mut entry.background) {
+            self.background -= 1;
         }
         entry.next_free = self.free;
         self.free = slot;

@@ -7,7 +7,7 @@ mod info;
 mod packet;
 
 pub use builder::Builder;
-pub(super) use builder::{Outcome, launch};
+pub(super) use builder::{Outcome, finished, launch, report_inline};
 pub use info::{GreenState, ThreadRef, current};
 
 use super::block::Waitable;
@@ -269,6 +269,19 @@ impl<T: 'static> GreenThread<T> {
     #[track_caller]
     pub fn wait_timeout(self, limit: Duration) -> Result<Result<T>, Self> {
         self.wait_for(Some(limit))
+    }
+    /// Waits for its end, and leaves its outcome where it is.
+    #[track_caller]
+    pub(super) fn wait_for_end(&self) -> Result<()> {
+        if self.packet.has_ended() {
+            return Ok(());
+        }
+        if self.packet.task().is_running() {
+            return Err(WaitsForItself.into());
+        }
+        let wait = prepare()?;
+        self.packet.set_waiter(wait.waiter());
+        wait.park("a green thread")
     }
     #[track_caller]
     fn wait_for(self, limit: Option<Duration>) -> Result<Result<T>, Self> {

@@ -177,6 +177,10 @@ impl Hub {
     pub(super) fn is_under_way(&self) -> bool {
         matches!(self.mode.get(), Mode::Joined | Mode::Implicit)
     }
+    /// Whether the loop has a greenlet of its own, beside MAIN's.
+    pub(super) fn has_own_loop(&self) -> bool {
+        self.mode.get() == Mode::Implicit
+    }
     /// A number for one `with_timeout`; 0 is a kill's.
     pub(super) fn token(&self) -> u64 {
         let token = self.next_token.get();

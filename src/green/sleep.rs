@@ -1,6 +1,6 @@
 //! Time for green threads: `sleep`, `yield_now`.
 use super::task::{prepare, yield_once};
-use crate::error::Deadlock;
+use crate::error::{Deadlock, Killed};
 use crate::failure::{Failure, Result};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub(super) fn infallible<T>(outcome: Result<T>) -> Option<T> {
     match outcome {
         Ok(value) => Some(value),
         Err(_) if std::thread::panicking() || cfg!(panic = "abort") => None,
+        // A destructor of a green-local value, whose green thread was killed.
+        Err(failure) if failure.is::<Killed>() => None,
         Err(failure) => wait_for_ever(&failure),
     }
 }

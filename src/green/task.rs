@@ -16,6 +16,7 @@ pub(crate) use waiters::Waiters;
 
 use super::hub::Hub;
 use super::hub::seen::{LOOP, MAIN};
+use super::local::Store;
 use super::proc::LinkedExited;
 use crate::clock::DelayedCall;
 use crate::error::Killed;
@@ -85,6 +86,12 @@ pub(crate) struct Task {
     name: RefCell<Option<Rc<str>>>,
     /// Its seat in the hub's list, kept from one life to the next.
     key: Cell<usize>,
+    /// The pool whose job it is, by its address; 0 where it is none's.
+    pool: Cell<usize>,
+    /// Its green-local values, once it has any.
+    locals: Cell<Option<Rc<Store>>>,
+    /// They are being dropped: waits that a kill interrupts return.
+    cleaning: Cell<bool>,
     /// A handle's packet is there, and will call `retire` when it goes.
     held: Cell<bool>,
     /// It borrows from the stack of another, and ends before that one.
@@ -137,6 +144,9 @@ impl Task {
             shown: Cell::new(false),
             name: RefCell::new(None),
             key: Cell::new(usize::MAX),
+            pool: Cell::new(0),
+            locals: Cell::new(None),
+            cleaning: Cell::new(false),
             held: Cell::new(false),
             scoped: Cell::new(false),
             marked: Cell::new(false),
@@ -164,6 +174,25 @@ impl Task {
     }
     pub(super) fn state(&self) -> State {
         self.state.get()
+    }
+    pub(super) fn pool(&self) -> &Cell<usize> {
+        &self.pool
+    }
+    /// Its green-local values.
+    pub(super) fn locals(&self) -> Rc<Store> {
+        let store = self.locals.take().unwrap_or_default();
+        self.locals.set(Some(Rc::clone(&store)));
+        store
+    }
+    /// Drops its green-local values, on its own stack. They cannot be had again.
+    #[inline]
+    pub(super) fn drop_locals(&self) {
+        if let Some(store) = self.locals.take() {
+            self.locals.set(Some(Rc::clone(&store)));
+            self.cleaning.set(true);
+            store.clear(&format!("a green-local value of {}", self.name()));
+            self.cleaning.set(false);
+        }
     }
     /// Whether its code runs now.
     pub(super) fn is_running(self: &Rc<Self>) -> bool {
@@ -215,6 +244,12 @@ impl Task {
     pub(super) fn start_at(&self, call: DelayedCall) {
         self.marked.set(true);
         self.start.set(Some(call));
+    }
+    /// The last of what it owns: values that a link or the destructor of its outcome made, too.
+    #[inline]
+    pub(super) fn drop_last_locals(&self) {
+        self.drop_locals();
+        drop(self.locals.take());
     }
     /// Its body is done, and so is everything it owned; the stack is about to be left for the last time.
     pub(super) fn finished(&self) {
@@ -325,7 +360,7 @@ impl Task {
     /// in programs built to abort on panic.
     fn raise(self: &Rc<Self>, token: u64) -> Result<()> {
         let interruption = || if token == KILL { Failure::from(Killed) } else { Failure::from(Interrupted) };
-        if std::thread::panicking() || cfg!(panic = "abort") {
+        if std::thread::panicking() || self.cleaning.get() || cfg!(panic = "abort") {
             return Err(interruption());
         }
         self.raised.set(self.raised.get() + 1);
@@ -378,7 +413,7 @@ impl Task {
     /// Its stack is never freed, since it has frames that nobody unwound.
     pub(super) fn leak(self: &Rc<Self>) {
         self.state.set(State::Leaked);
-        std::mem::forget(self.greenlet.take());
+        std::mem::forget((self.greenlet.take(), self.locals.take()));
         self.tell_outlet();
     }
     /// The OS thread ends: the closure of one that never ran is dropped, a suspended stack stays.
@@ -389,7 +424,7 @@ impl Task {
         let started = self.state.replace(State::Leaked) != State::Unstarted;
         let greenlet = self.greenlet.take();
         if started {
-            std::mem::forget(greenlet);
+            std::mem::forget((greenlet, self.locals.take()));
         } else {
             self.state.set(State::Finished);
             failure::drop_quietly(greenlet);

@@ -10,7 +10,7 @@ use crate::failure::{Failure, ForcedUnwind, Result};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -222,6 +222,7 @@ struct Armed {
     token: u64,
     limit: Option<Duration>,
     call: Cell<Option<DelayedCall>>,
+    site: &'static Location<'static>,
 }
 impl Armed {
     /// Begins to count. `None` in a destructor that runs where nothing can wait.
@@ -235,7 +236,7 @@ impl Armed {
             panic!("with_timeout() in the main loop: there is nothing to interrupt; use Deferred::add_timeout()");
         };
         let token = hub.token();
-        let armed = Armed { hub, task, token, limit, call: Cell::new(None) };
+        let armed = Armed { hub, task, token, limit, call: Cell::new(None), site: Location::caller() };
         armed.arm();
         Some(armed)
     }
@@ -254,7 +255,7 @@ impl Armed {
                         task.expire(token);
                     }
                 };
-                self.call.set(Some(self.hub.core().schedule(limit, Box::new(call))));
+                self.call.set(Some(self.hub.core().schedule_from_now(self.site, limit, Box::new(call))));
             }
         }
     }

@@ -8,7 +8,7 @@ mod turn;
 
 use super::driver::{Driver, Event, os};
 use super::future::Tasks;
-use super::pool::Pool;
+use super::pool::{Pool, THREADS};
 use super::pulse::Pulse;
 use super::ready::Job;
 use super::remote::{Awaited, Inbox};
@@ -88,6 +88,8 @@ pub(crate) struct Core {
     pub(super) listening: RefCell<Option<Listening>>,
     pub(super) tasks: RefCell<Tasks>,
     pool: OnceCell<Rc<Pool>>,
+    /// Pools of others, which end with the reactor.
+    pub(super) more_pools: RefCell<Vec<Rc<Pool>>>,
     read_buffer: Cell<Option<Box<[u8]>>>,
     spare: RefCell<Vec<Vec<u8>>>,
     pub(super) turns: Cell<u64>,
@@ -149,6 +151,7 @@ impl Core {
                 listening: RefCell::default(),
                 tasks: RefCell::default(),
                 pool: OnceCell::new(),
+                more_pools: RefCell::default(),
                 read_buffer: Cell::new(None),
                 spare: RefCell::default(),
                 turns: Cell::new(0),
@@ -192,6 +195,18 @@ impl Core {
         }
         self.timers.insert(self.now().checked_add(delay), call, site)
     }
+    /// As `schedule_from`, and from the present instant: a green thread may have computed for long since anybody looked at the
+    /// clock, and what it waits for must not be late before it began.
+    #[cfg(feature = "green")]
+    pub(crate) fn schedule_from_now(
+        &self,
+        site: &'static Location<'static>,
+        delay: Duration,
+        call: Box<dyn FnOnce()>,
+    ) -> DelayedCall {
+        self.pulse.set_stale();
+        self.schedule_from(site, delay, call)
+    }
     /// The clock as it was read last: of the present turn or one a little earlier, once somebody has asked to keep time.
     #[inline]
     #[cfg(feature = "green")]
@@ -207,6 +222,15 @@ impl Core {
     #[cfg(feature = "green")]
     pub(crate) fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
+    }
+    /// As `schedule`, for housekeeping: whoever waits while nothing else can happen waits for ever.
+    #[track_caller]
+    #[cfg(feature = "green")]
+    pub(crate) fn schedule_in_background(&self, delay: Duration, call: Box<dyn FnOnce()>) -> DelayedCall {
+        if matches!(self.state.get(), State::Finished | State::Closed) {
+            return DelayedCall::inactive();
+        }
+        self.timers.insert_in_background(self.now().checked_add(delay), call, Location::caller())
     }
     // ---- sources ----
 
@@ -273,10 +297,22 @@ impl Core {
         self.awaited.borrow_mut().remove(&number)
     }
     pub(crate) fn pool(&self) -> &Rc<Pool> {
-        self.pool.get_or_init(|| Rc::new(Pool::new()))
+        self.pool.get_or_init(|| Rc::new(Pool::new(THREADS)))
     }
-    pub(super) fn existing_pool(&self) -> Option<&Rc<Pool>> {
-        self.pool.get()
+    /// Another pool, of `threads` at most.
+    #[cfg(feature = "green")]
+    pub(crate) fn add_pool(&self, threads: usize) -> Rc<Pool> {
+        let pool = Rc::new(Pool::new(threads));
+        self.more_pools.borrow_mut().push(Rc::clone(&pool));
+        pool
+    }
+    /// Forgets one that has nothing left to do.
+    #[cfg(feature = "green")]
+    pub(crate) fn remove_pool(&self, pool: &Rc<Pool>) {
+        self.more_pools.borrow_mut().retain(|other| !Rc::ptr_eq(other, pool));
+    }
+    pub(super) fn existing_pools(&self) -> Vec<Rc<Pool>> {
+        self.pool.get().into_iter().chain(&*self.more_pools.borrow()).cloned().collect()
     }
     pub(crate) fn is_closed(&self) -> bool {
         self.state.get() == State::Closed

@@ -69,7 +69,7 @@ impl Core {
     }
     /// Whether the pool's threads have work in hand, whose end they will tell.
     pub(crate) fn has_threads_at_work(&self) -> bool {
-        self.existing_pool().is_some_and(|pool| pool.is_busy())
+        self.existing_pools().iter().any(|pool| pool.is_busy())
     }
     /// Whether another thread might call.
     pub(crate) fn has_handles(&self) -> bool {
@@ -121,7 +121,7 @@ impl Core {
                 self.guard("what waited for another thread", move || awaited.stop());
             }
         }
-        if let Some(pool) = self.existing_pool() {
+        for pool in self.existing_pools() {
             pool.stop();
         }
     }

@@ -37,7 +37,8 @@ impl Core {
         listed.map(|source| Listed { kind: source.kind(), fd: source.fd(), about: source.about() }).collect()
     }
     pub(crate) fn pool_figures(&self) -> PoolFigures {
-        let (threads, busy, queued) = self.existing_pool().map_or((0, 0, 0), |pool| pool.figures());
+        let figures = self.existing_pools().into_iter().map(|pool| pool.figures());
+        let (threads, busy, queued) = figures.fold((0, 0, 0), |all, one| (all.0 + one.0, all.1 + one.1, all.2 + one.2));
         PoolFigures { threads, busy, queued }
     }
 }

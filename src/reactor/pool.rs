@@ -7,13 +7,14 @@ use super::remote::{Remote, take_awaited};
 use crate::deferred::{Deferred, IntoDeferred, Promise};
 use crate::error::ReactorError;
 use crate::failure::{self, Failure};
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Threads at most, unless the program says otherwise: Twisted's number.
-const THREADS: usize = 10;
+pub(super) const THREADS: usize = 10;
 /// How long a thread without work stays.
 const IDLE: Duration = Duration::from_secs(10);
 /// How long the end of the reactor waits for jobs that run.
@@ -54,12 +55,22 @@ impl Shared {
 
 pub(crate) struct Pool(Arc<Shared>);
 
+thread_local! {
+    /// This OS thread is one of a pool's.
+    static WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
 impl Pool {
-    pub(super) fn new() -> Self {
+    /// Whether the calling thread is one of a pool's.
+    #[cfg(feature = "green")]
+    pub(crate) fn is_worker() -> bool {
+        WORKER.get()
+    }
+    pub(super) fn new(limit: usize) -> Self {
         Pool(Arc::new(Shared {
             backlog: Mutex::new(Backlog {
                 jobs: VecDeque::new(),
-                limit: THREADS,
+                limit,
                 threads: 0,
                 idle: 0,
                 starting: 0,
@@ -120,7 +131,7 @@ impl Pool {
         Ok(())
     }
 
-    fn resize(&self, limit: usize) {
+    pub(crate) fn resize(&self, limit: usize) {
         let mut backlog = self.0.lock();
         backlog.limit = limit.max(1);
         // Those above the limit leave when they have nothing in hand.
@@ -133,20 +144,31 @@ impl Pool {
         }
     }
 
-    /// Takes no more work, forgets what has not begun, and waits a moment for what has.
-    ///
-    /// A thread that is still busy then is left to itself: its result goes nowhere, and it ends with its job, or with the
-    /// process.
-    pub(super) fn stop(&self) {
+    /// Takes no more work and forgets what has not begun; what has runs to its end.
+    fn close(&self) -> bool {
         let mut backlog = self.0.lock();
         if std::mem::replace(&mut backlog.stopped, true) {
-            return;
+            return false;
         }
         let jobs = std::mem::take(&mut backlog.jobs);
         self.0.work.notify_all();
         drop(backlog);
         jobs.into_iter().for_each(failure::drop_quietly);
-
+        true
+    }
+    /// As `stop`, without waiting.
+    #[cfg(feature = "green")]
+    pub(crate) fn dismiss(&self) {
+        self.close();
+    }
+    /// Takes no more work, forgets what has not begun, and waits a moment for what has.
+    ///
+    /// A thread that is still busy then is left to itself: its result goes nowhere, and it ends with its job, or with the
+    /// process.
+    pub(super) fn stop(&self) {
+        if !self.close() {
+            return;
+        }
         let deadline = Instant::now() + PATIENCE;
         let mut backlog = self.0.lock();
         while backlog.threads > 0 {
@@ -174,6 +196,7 @@ impl Pool {
 
 /// A thread's life.
 fn work(shared: &Shared, number: usize) {
+    WORKER.set(true);
     shared.lock().starting -= 1;
     while let Some(Job { call, remote }) = next(shared, number) {
         if let Err(failure) = failure::catch(call) {
@@ -267,18 +290,27 @@ impl Reactor {
         R: IntoDeferred + Send + 'static,
         R::Value: Send,
     {
-        if self.core().is_none() {
-            return Deferred::fail(ReactorError::Closed);
+        match self.core() {
+            Some(core) => self.defer_to(core.pool(), f),
+            None => Deferred::fail(ReactorError::Closed),
         }
+    }
+    /// As `defer_to_thread`, on a thread of `pool`.
+    pub(crate) fn defer_to<R>(&self, pool: &Pool, f: impl FnOnce() -> R + Send + 'static) -> Deferred<R::Value>
+    where
+        R: IntoDeferred + Send + 'static,
+        R::Value: Send,
+    {
         let (promise, deferred) = Deferred::from_thread();
         let number = promise.number();
-        let submitted = self.submit(Box::new(move || match failure::catch(f) {
+        let call = move || match failure::catch(f) {
             Ok(outcome) => promise.resolve(outcome),
             Err(failure) => {
                 failure::report_in_thread(&failure);
                 promise.errback(failure);
             }
-        }));
+        };
+        let submitted = self.submit_to(pool, Box::new(call));
         if let Err(failure) = submitted
             && let Some(promise) = number.and_then(|number| take_awaited::<Promise<R::Value>>(self, number))
         {
@@ -297,6 +329,10 @@ impl Reactor {
 
     fn submit(&self, call: Box<dyn FnOnce() + Send>) -> Result<(), Failure> {
         let core = self.open()?;
-        core.pool().submit(Job { call, remote: Remote::of(&core) })
+        self.submit_to(core.pool(), call)
+    }
+    pub(crate) fn submit_to(&self, pool: &Pool, call: Box<dyn FnOnce() + Send>) -> Result<(), Failure> {
+        let core = self.open()?;
+        pool.submit(Job { call, remote: Remote::of(&core) })
     }
 }

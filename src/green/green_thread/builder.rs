@@ -86,11 +86,13 @@ pub(in crate::green) fn launch<R: IntoDeferred + 'static, O: Outcome<R::Value> +
         let (task, outcome) = (Rc::clone(task), Rc::clone(outcome));
         move || {
             let ended = failure::catch(|| settle(f())).and_then(|ended| ended);
+            task.drop_locals();
             outcome.publish(task.verdict(ended));
             // Perhaps the last owner of a user's value.
             if let Err(failure) = failure::catch(move || drop(outcome)) {
                 failure::report(format_args!("the destructor of the outcome, {}", task.name()), &failure);
             }
+            task.drop_last_locals();
             task.finished();
         }
     };
@@ -120,13 +122,13 @@ fn start(task: &Rc<Task>, greenlet: Greenlet, outlet: Option<Weak<dyn Outlet>>, 
         None => task.start_soon(),
         Some(delay) => {
             let later = Rc::clone(task);
-            if how.local
-                && let Some(spawner) = current()
-            {
-                let begin = move || if spawner.state().is_over() { later.kill() } else { later.start_soon() };
-                return task.start_at(task.hub().core().schedule(delay, Box::new(begin)));
-            }
-            task.start_at(task.hub().core().schedule(delay, Box::new(move || later.start_soon())));
+            let begin: Box<dyn FnOnce()> = match how.local.then(current).flatten() {
+                Some(spawner) => {
+                    Box::new(move || if spawner.state().is_over() { later.kill() } else { later.start_soon() })
+                }
+                None => Box::new(move || later.start_soon()),
+            };
+            task.start_at(task.hub().core().schedule_from_now(task.spawned_at(), delay, begin));
         }
     }
 }
@@ -140,10 +142,12 @@ pub(super) fn spawn_alone<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + 'st
         move || {
             // A value nobody gets is dropped inside.
             let ended = failure::catch(|| settle(f()).map(drop)).and_then(|ended| ended);
+            task.drop_locals();
             if let Err(failure) = task.verdict(ended) {
                 task.report_unobserved(&failure);
                 failure::drop_quietly(failure);
             }
+            task.drop_last_locals();
             task.finished();
         }
     };
@@ -152,6 +156,28 @@ pub(super) fn spawn_alone<R: IntoDeferred + 'static>(f: impl FnOnce() -> R + 'st
         Err(error) => {
             task.refused();
             failure::report(task.described(), &Failure::from(error));
+        }
+    }
+}
+
+/// The handle of a job that has run already, in somebody else's context.
+#[track_caller]
+pub(in crate::green) fn finished<T: 'static>(outcome: Result<T>) -> GreenThread<T> {
+    let task = Task::new(&hub(), Location::caller());
+    task.refused();
+    let packet = Packet::new(task);
+    packet.publish(outcome);
+    GreenThread { packet }
+}
+/// As `finished`, without a handle.
+#[track_caller]
+pub(in crate::green) fn report_inline<T>(outcome: Result<T>) {
+    match outcome {
+        Ok(value) => failure::drop_quietly(value),
+        Err(failure) => {
+            let whose = format_args!("a job run by the job that spawned it at {}", Location::caller()).to_string();
+            failure::report_unobserved(whose, &failure);
+            failure::drop_quietly(failure);
         }
     }
 }

@@ -291,7 +291,7 @@ pub(super) fn reactor() -> io::Result<Reactor> {
     Ok(Reactor::of(&*core()?))
 }
 pub(super) fn now() -> io::Result<std::time::Instant> {
-    Ok(core()?.now())
+    Ok(core()?.fresh_now())
 }
 
 /// A home: id of the reactor, slot of the watch, who waits. 0: none.

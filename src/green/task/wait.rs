@@ -157,7 +157,11 @@ impl Wait {
     fn park_until(&self, reason: &'static str, limit: Duration) -> Result<bool> {
         let timer = {
             let waiter = self.waiter();
-            CancelOnDrop(self.task.hub.core().schedule_from(self.site, limit, Box::new(move || waiter.time_is_up())))
+            CancelOnDrop(self.task.hub.core().schedule_from_now(
+                self.site,
+                limit,
+                Box::new(move || waiter.time_is_up()),
+            ))
         };
         self.park(reason)?;
         drop(timer);

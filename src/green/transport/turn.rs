@@ -80,7 +80,7 @@ impl Limit {
     pub(super) fn left(&mut self) -> Option<Duration> {
         let limit = self.limit?;
         // Without a reactor there is nothing to wait for either.
-        let now = Core::current().map_or_else(Instant::now, |core| core.now());
+        let now = Core::current().map_or_else(Instant::now, |core| core.fresh_now());
         match self.deadline {
             Some(deadline) => Some(deadline.saturating_duration_since(now)),
             None => {

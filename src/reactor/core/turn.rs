@@ -124,7 +124,10 @@ impl Core {
 
     fn poll(self: &Rc<Self>, limit: Option<Duration>) {
         let mut timeout = self.poll_timeout(limit);
-        if timeout.is_none() && !self.can_wake() {
+        let only_background = |timeout: Option<Duration>| {
+            limit.is_none() && timeout != Some(Duration::ZERO) && self.timers.has_background()
+        };
+        if (timeout.is_none() || only_background(timeout)) && !self.can_wake() {
             let idle = self.idle.borrow().clone();
             if let Some(idle) = idle {
                 idle();
@@ -174,10 +177,10 @@ impl Core {
 
     /// Whether anything there is could end a wait without end.
     pub(crate) fn can_wake(&self) -> bool {
-        self.timers.next_due().is_some()
-            || self.sources.borrow().len() > 0
+        self.sources.borrow().len() > 0
             || self.inbox.has_handles()
             || self.inbox.is_notified()
+            || self.timers.has_foreground()
     }
 
     fn dispatch(self: &Rc<Self>) {
