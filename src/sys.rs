@@ -24,6 +24,7 @@ mod error;
 mod fiber;
 mod frames;
 mod overflow;
+mod pidfd;
 mod slab;
 mod stack;
 mod static_ref;
@@ -32,6 +33,7 @@ mod thread;
 
 pub use error::StackError;
 pub(crate) use fiber::Fiber;
+pub(crate) use pidfd::{is_readable, pidfd_open, wait_readable};
 pub(crate) use stack::{DEFAULT_SIZE, figures as stack_figures, trim};
 pub(crate) use static_ref::StaticRef;
 pub(crate) use thread::{in_destructor, is_over};

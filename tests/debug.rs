@@ -323,3 +323,27 @@ fn a_signal_brings_a_report() {
         debug::dump_on_signal(libc::SIGUSR2).unwrap();
     });
 }
+
+// UA-16: SIGUSR1, in a process of its own
+#[test]
+fn on_sigusr1_the_report_is_written_to_stderr() {
+    const IN_CHILD: &str = "TWISTLET_DEBUG_CHILD";
+    if std::env::var_os(IN_CHILD).is_some() {
+        debug::dump_on_signal(libc::SIGUSR1).unwrap();
+        debug::record_timer_sites(true);
+        let worker = Builder::default().name("worker").spawn(|| sleep(LONG));
+        yield_now();
+        signal_hook::low_level::raise(libc::SIGUSR1).unwrap();
+        sleep(Duration::from_millis(50));
+        worker.kill();
+        std::process::exit(0);
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["on_sigusr1_the_report_is_written_to_stderr", "--exact", "--nocapture"]).env(IN_CHILD, "1");
+    let output = child.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    for part in ["== thread '", "green thread 'worker' waits for", "timers:\n  due in ", ", made at tests/debug.rs:"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}

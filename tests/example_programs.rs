@@ -66,6 +66,7 @@ mod green {
     fn every_example_explains_its_usage_and_exits_with_2() {
         assert_usage("tour", &["there"]);
         assert_usage("convert_protocol", &["there"]);
+        assert_usage("process_pipeline", &["there"]);
         assert_usage("client", &["no port"]);
         assert_usage("client", &["localhost:80", "more"]);
         assert_usage("chat_server", &["nonsense"]);
@@ -123,6 +124,23 @@ mod green {
         assert_eq!(status.code(), Some(0), "{output:#?}\n{errors}");
         let output = output.join("\n");
         for said in [r#"kind: 2, body: b"HELLO""#, r#"kind: 2, body: b"WORLD""#, r#"kind: 2, body: b"AGAIN""#] {
+            assert!(output.contains(said), "no {said:?} in:\n{output}");
+        }
+    }
+
+    #[test]
+    fn pipelines_of_real_commands_run_at_once_and_it_exits_with_0() {
+        let (status, output, errors) = Program::example("process_pipeline", &[]).finish();
+        assert_eq!(status.code(), Some(0), "{output:#?}\n{errors}");
+        let output = output.join("\n");
+        for said in [
+            r#"pipeline 1 counted ["2000 apple", "1000 pear", "1000 plum"]"#,
+            r#"pipeline 3 counted ["6000 apple", "3000 pear", "3000 plum"]"#,
+            "tr shouted 800000 letters",
+            r#"exit status: 3, out "fine\n", err "not so fine\n""#,
+            "sleep was given up and killed",
+            "tick 20",
+        ] {
             assert!(output.contains(said), "no {said:?} in:\n{output}");
         }
     }

@@ -19,8 +19,8 @@ mod stats;
 
 pub use crate::failure::{log_thread_panics, log_unobserved, on_unobserved_failure};
 pub use crate::reactor::{Blocked, Holder, Watchdog, Watching};
-pub(in crate::green) use info::format_parked;
 pub use info::{Branch, GreenInfo, Spawner, State, format_green_threads, format_tree, green_threads, kill, tree};
+pub(in crate::green) use info::{first, format_parked};
 pub use reactor::{
     DescriptorInfo, TimerInfo, descriptors, format_descriptors, format_timers, record_timer_sites, timers,
 };
@@ -41,7 +41,7 @@ use std::time::Duration;
 ///
 /// let worker = spawn(|| {
 ///     sleep(Duration::from_millis(1));
-///     debug::format_all()
+///     Ok(debug::format_all())
 /// });
 /// worker.set_name("worker");
 /// assert!(worker.wait()?.contains("green thread 'worker'"));

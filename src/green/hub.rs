@@ -163,6 +163,7 @@ impl Hub {
         // MAIN of a reactor that has ended is nobody to the new hub.
         let old = (HUB.with(|current| current.0.replace(Some(Rc::clone(&hub)))), running::take());
         drop(old);
+        super::process::adopt(core);
         hub
     }
 

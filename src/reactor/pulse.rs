@@ -77,16 +77,19 @@ pub(crate) enum Kind {
     Watch,
     #[cfg_attr(not(feature = "green"), allow(dead_code, reason = "there are none"))]
     GreenSocket,
+    #[cfg_attr(not(feature = "green"), allow(dead_code, reason = "there are none"))]
+    Child,
     Signals,
     Other,
 }
-const KINDS: [(Kind, &str); 8] = [
+const KINDS: [(Kind, &str); 9] = [
     (Kind::Connection, "a connection"),
     (Kind::Port, "a listening port"),
     (Kind::Attempt, "a connection attempt"),
     (Kind::Closing, "a connection that is being closed"),
     (Kind::Watch, "a watched descriptor"),
     (Kind::GreenSocket, "a green socket"),
+    (Kind::Child, "a child process"),
     (Kind::Signals, "signals"),
     (Kind::Other, "a source of events"),
 ];

@@ -1,8 +1,16 @@
-//! SIGINT and SIGTERM stop the reactors that run, each on its own thread, by a socket the handler writes to.
+//! SIGINT and SIGTERM stop the reactors that run, each on its own thread, by a socket the handler writes to; `subscription`
+//! has signals for whoever else asks.
 //!
 //! A second signal, while they stop, does what it would do without us, and so does one when no reactor runs: it ends the
-//! process. A signal that the program handles or ignores when the first reactor comes to run is left alone. What must
-//! never happen here: anything in a handler but a write and an atomic; signals swallowed when nobody listens.
+//! process. A signal that the program handles or ignores when we first come to it is left alone, and one that somebody
+//! subscribes to is the subscriber's. What must never happen here: anything in a handler but a write and an atomic; signals
+//! swallowed when nobody listens.
+#[cfg(feature = "green")]
+mod subscription;
+
+#[cfg(feature = "green")]
+pub(crate) use subscription::Subscription;
+
 use super::Reactor;
 use super::core::Core;
 use super::driver::{Driver, Readiness};
@@ -10,37 +18,81 @@ use super::sources::Source;
 use crate::failure::{self, Failure};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{SigId, flag, low_level};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Those that stop a reactor.
 const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
 
 /// The process's: what its reactors share.
 struct House {
-    /// Whether the next signal has its default effect. Read and set in the handler.
-    by_default: Arc<AtomicBool>,
-    /// The signals that are ours to take.
-    ours: Vec<i32>,
+    lines: BTreeMap<i32, Line>,
+    /// Reactors that SIGINT and SIGTERM stop.
     listeners: usize,
 }
-static HOUSE: Mutex<Option<House>> = Mutex::new(None);
+static HOUSE: Mutex<House> = Mutex::new(House { lines: BTreeMap::new(), listeners: 0 });
+
+/// One signal. A handler, once there, stays, and does by default what no handler would have done.
+struct Line {
+    /// Whether the next one has its default effect. Read and set in the handler.
+    by_default: Arc<AtomicBool>,
+    /// Nobody else had it before us.
+    ours: bool,
+    /// The handler by which the first arms what the second will find.
+    armed: Option<SigId>,
+    /// Who subscribes to it.
+    claims: usize,
+}
 
 impl House {
-    /// Takes the signals for good: a handler, once there, stays, and does by default what no handler would have done.
-    fn open() -> io::Result<House> {
-        let by_default = Arc::new(AtomicBool::new(true));
-        let taken = taken();
-        let ours: Vec<i32> = SIGNALS.into_iter().filter(|signal| taken & (1 << (signal - 1)) == 0).collect();
-        for signal in &ours {
-            // In this order: the first signal arms what the second will find.
-            flag::register_conditional_default(*signal, Arc::clone(&by_default))?;
-            flag::register(*signal, Arc::clone(&by_default))?;
+    fn lock() -> MutexGuard<'static, House> {
+        HOUSE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// Takes a signal for good, at first use.
+    fn open(&mut self, signal: i32) -> io::Result<&mut Line> {
+        if let std::collections::btree_map::Entry::Vacant(entry) = self.lines.entry(signal) {
+            let by_default = Arc::new(AtomicBool::new(true));
+            // Of a realtime signal the library does not know the default effect: it has none from here on.
+            let ours = taken() & (1 << (signal - 1)) == 0 && low_level::signal_name(signal).is_some();
+            if ours {
+                flag::register_conditional_default(signal, Arc::clone(&by_default))?;
+            }
+            entry.insert(Line { by_default, ours, armed: None, claims: 0 });
+            self.settle(signal)?;
         }
-        Ok(House { by_default, ours, listeners: 0 })
+        self.lines.get_mut(&signal).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
+    /// After a change of who hears it.
+    fn settle(&mut self, signal: i32) -> io::Result<()> {
+        let Some(line) = self.lines.get_mut(&signal).filter(|line| line.ours) else { return Ok(()) };
+        let (stops, free) = (SIGNALS.contains(&signal), line.claims == 0);
+        match line.armed.take() {
+            Some(id) if !free => drop(low_level::unregister(id)),
+            None if free && stops => line.armed = Some(flag::register(signal, Arc::clone(&line.by_default))?),
+            same => line.armed = same,
+        }
+        line.by_default.store(free && (!stops || self.listeners == 0), Ordering::SeqCst);
+        Ok(())
+    }
+    #[cfg(feature = "green")]
+    fn claim(&mut self, signal: i32) -> io::Result<()> {
+        self.open(signal)?.claims += 1;
+        self.settle(signal)
+    }
+    #[cfg(feature = "green")]
+    fn disclaim(&mut self, signal: i32) {
+        let Some(line) = self.lines.get_mut(&signal) else { return };
+        line.claims = line.claims.saturating_sub(1);
+        // It fails where a handler cannot be set, and here it is set already.
+        let _ = self.settle(signal);
+    }
+    fn is_claimed(&self, signal: i32) -> bool {
+        self.lines.get(&signal).is_some_and(|line| line.claims > 0)
     }
 }
 
@@ -59,6 +111,7 @@ pub(super) struct Listening {
     handlers: Vec<SigId>,
     source: Rc<Ear>,
     token: usize,
+    counted: bool,
 }
 
 impl Listening {
@@ -71,9 +124,9 @@ impl Listening {
             drop(core.remove_source(token));
             return Err(error);
         }
-        let source = Rc::new(Ear(ear));
+        let source = Rc::new(Ear { ear, heard: SIGNALS.map(|signal| (signal, Arc::default())) });
         core.install_source(token, Rc::clone(&source) as Rc<dyn Source>);
-        let mut listening = Listening { handlers: Vec::new(), source, token };
+        let mut listening = Listening { handlers: Vec::new(), source, token, counted: false };
         match listening.hear(&mouth) {
             Ok(()) => Ok(listening),
             Err(error) => {
@@ -83,18 +136,22 @@ impl Listening {
         }
     }
     fn hear(&mut self, mouth: &UnixStream) -> io::Result<()> {
-        let mut house = HOUSE.lock().unwrap_or_else(PoisonError::into_inner);
-        let house = match &mut *house {
-            Some(house) => house,
-            none => none.insert(House::open()?),
-        };
+        let mut house = House::lock();
+        for signal in SIGNALS {
+            house.open(signal)?;
+        }
         // Counted first: the end of this takes it back.
         house.listeners += 1;
+        self.counted = true;
         if house.listeners == 1 {
-            house.by_default.store(false, Ordering::SeqCst);
+            SIGNALS.into_iter().try_for_each(|signal| house.settle(signal))?;
         }
-        for signal in &house.ours {
-            self.handlers.push(low_level::pipe::register(*signal, mouth.try_clone()?)?);
+        for (signal, heard) in &self.source.heard {
+            if house.lines.get(signal).is_some_and(|line| line.ours) {
+                // In this order: who hears the socket finds the flag.
+                self.handlers.push(flag::register(*signal, Arc::clone(heard))?);
+                self.handlers.push(low_level::pipe::register(*signal, mouth.try_clone()?)?);
+            }
         }
         Ok(())
     }
@@ -102,33 +159,47 @@ impl Listening {
         for handler in self.handlers {
             low_level::unregister(handler);
         }
-        if let Some(house) = &mut *HOUSE.lock().unwrap_or_else(PoisonError::into_inner) {
-            house.listeners = house.listeners.saturating_sub(1);
-            if house.listeners == 0 {
-                house.by_default.store(true, Ordering::SeqCst);
+        let mut house = House::lock();
+        house.listeners -= usize::from(self.counted);
+        if self.counted && house.listeners == 0 {
+            for signal in SIGNALS {
+                // It fails where a handler cannot be set, and here it is set already.
+                let _ = house.settle(signal);
             }
         }
-        let _ = core.driver().deregister_fd(self.source.0.as_raw_fd());
+        drop(house);
+        let _ = core.driver().deregister_fd(self.source.ear.as_raw_fd());
         drop(core.remove_source(self.token));
     }
 }
 
 /// The end of the socket that the loop watches.
-struct Ear(UnixStream);
+struct Ear {
+    ear: UnixStream,
+    heard: [(i32, Arc<AtomicBool>); 2],
+}
+
+/// Reads what the handlers wrote.
+fn empty(mut ear: &UnixStream) {
+    let mut bytes = [0; 16];
+    loop {
+        match ear.read(&mut bytes) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}
 
 impl Source for Ear {
     fn ready(&self, core: &Rc<Core>, _readiness: Readiness) {
-        let mut heard = false;
-        let mut bytes = [0; 16];
-        loop {
-            match (&self.0).read(&mut bytes) {
-                Ok(0) => break,
-                Ok(_) => heard = true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
-        if heard {
+        empty(&self.ear);
+        let house = House::lock();
+        let heard = self.heard.iter().filter(|(_, heard)| heard.swap(false, Ordering::SeqCst));
+        let stops = heard.filter(|(signal, _)| !house.is_claimed(*signal)).count() > 0;
+        drop(house);
+        if stops {
             // It may be stopping already; then there is nothing to add.
             let _ = Reactor::of(core).stop();
         }

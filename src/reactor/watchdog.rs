@@ -24,7 +24,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// (Eventlet's `hub_blocking_detection`; nothing is thrown into whoever blocks). Off unless started.
 ///
 /// It costs a thread, and the loop a store each time it calls somebody. A report comes between one limit and one and a half
-/// after the culprit began; when the machine itself is stopped or overloaded, later. `look` at [`Blocked`] for what it knows.
+/// after the culprit began; when the machine itself is stopped or overloaded, later.
 ///
 /// ```
 /// use std::sync::mpsc::channel;

@@ -58,12 +58,12 @@ fn list(args: &[&str], out: &mut String) -> Result<()> {
         [] => LISTED,
         [number, ..] => number.parse()?,
     };
-    let all = debug::green_threads();
-    for info in all.iter().take(most) {
+    let (first, all) = debug::first(most);
+    for info in &first {
         let _ = writeln!(out, "{info}");
     }
-    if all.len() > most {
-        let _ = writeln!(out, "and {} more: list {}", all.len() - most, all.len());
+    if all > first.len() {
+        let _ = writeln!(out, "and {} more: list {all}", all - first.len());
     }
     Ok(())
 }

@@ -38,6 +38,8 @@ pub(super) fn talk(house: &Rc<House>, conn: &GreenTransport<Lines>) -> Result<()
         conn.write("too many clients\n")?;
         return Ok(());
     };
+    // One that vanishes without a word keeps its place no longer than the system takes to notice.
+    conn.transport().set_tcp_keep_alive(true);
     match converse(house, conn) {
         // A kill is told to whoever asks for the outcome.
         Err(failure) if failure.is::<Killed>() => Err(failure),

@@ -192,6 +192,13 @@ fn look(hub: &Hub) -> Vec<GreenInfo> {
     let now = hub.core().fresh_now();
     hub.everybody().iter().map(|task| GreenInfo::of(task, now)).collect()
 }
+/// The first of them, and how many there are.
+pub(in crate::green) fn first(most: usize) -> (Vec<GreenInfo>, usize) {
+    let Some(hub) = Hub::existing() else { return (Vec::new(), 0) };
+    let now = hub.core().fresh_now();
+    let all = hub.everybody();
+    (all.iter().take(most).map(|task| GreenInfo::of(task, now)).collect(), all.len())
+}
 /// [`green_threads`] as text, one to a line.
 pub fn format_green_threads() -> String {
     lines(green_threads().iter())

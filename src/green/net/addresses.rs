@@ -103,7 +103,7 @@ fn look_up(host: &str, port: u16) -> io::Result<vec::IntoIter<SocketAddr>> {
 }
 
 /// Tries them in order, until one succeeds; otherwise the last one's error.
-pub(super) fn each<T>(
+pub(in crate::green) fn each<T>(
     addresses: impl ToSocketAddrs,
     mut attempt: impl FnMut(&SocketAddr) -> io::Result<T>,
 ) -> io::Result<T> {

@@ -59,6 +59,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// One of no place, for whoever keeps it himself.
+    pub(super) fn unplaced(token: usize) -> Rc<Watch> {
+        Rc::new(Watch { word: Cell::new(0), token, flags: Cell::new(0), waiters: Default::default() })
+    }
+    pub(super) fn token(&self) -> usize {
+        self.token
+    }
     #[inline]
     fn has(&self, what: u8, direction: Direction) -> bool {
         self.flags.get() & direction.bit() << what != 0
@@ -94,7 +101,7 @@ impl Watch {
         self.wake(direction);
     }
     #[inline]
-    fn wake(&self, direction: Direction) {
+    pub(super) fn wake(&self, direction: Direction) {
         self.set(READY, direction);
         // Most events say both directions, and most waits are for one.
         if self.has(WAITING, direction) {
@@ -113,6 +120,15 @@ impl Watch {
     #[inline]
     pub(super) fn is_free(&self, direction: Direction) -> io::Result<()> {
         if self.has(WAITING, direction) { Err(self.busy(direction)) } else { Ok(()) }
+    }
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.has(WAITING, Read) || self.has(WAITING, Write)
+    }
+    /// A wait begins, until what this gives is dropped.
+    pub(super) fn begin(&self, direction: Direction, waiter: Waiter) -> impl Drop {
+        self.waiters[direction as usize].set(Some(waiter));
+        self.set(WAITING, direction);
+        Waiting { watch: self, direction }
     }
     #[cold]
     fn busy(&self, direction: Direction) -> io::Error {
@@ -277,7 +293,7 @@ fn take_turns() {
     }
 }
 /// This thread's reactor, made at need.
-fn core() -> io::Result<Rc<Core>> {
+pub(super) fn core() -> io::Result<Rc<Core>> {
     if Hub::existing().is_none() && Core::current().is_none() {
         Reactor::new()?;
     }
@@ -306,10 +322,15 @@ fn slot(word: u64) -> u32 {
 }
 const WAITERS: u64 = 3;
 
-#[derive(Default)]
 struct Way {
     link: std::sync::Weak<Link>,
     token: usize,
+    fd: RawFd,
+}
+impl Default for Way {
+    fn default() -> Self {
+        Way { link: std::sync::Weak::new(), token: 0, fd: -1 }
+    }
 }
 
 /// The socket's end.
@@ -366,7 +387,7 @@ impl Place {
             Here::forget(slot, token);
             return Err(error);
         }
-        *way = Way { link: Arc::downgrade(&link), token };
+        *way = Way { link: Arc::downgrade(&link), token, fd };
         self.home.store(watch.word.get(), Ordering::Release);
         Ok(watch)
     }
@@ -396,7 +417,7 @@ impl Place {
     }
 
     /// The socket is about to be closed, or given away.
-    pub(super) fn leave(&self, fd: RawFd) {
+    fn leave(&self) {
         let way = self.lock();
         let home = self.home.swap(0, Ordering::AcqRel);
         if home == 0 {
@@ -404,7 +425,7 @@ impl Place {
         }
         if let Some(link) = way.link.upgrade() {
             if self.exposed.load(Ordering::Relaxed) {
-                let _ = link.registry.deregister(&mut mio::unix::SourceFd(&fd));
+                let _ = link.registry.deregister(&mut mio::unix::SourceFd(&way.fd));
             }
             let here = HERE.try_with(|here| here.id.get() == id(home)).unwrap_or(false);
             if here { Here::forget(slot(home), way.token) } else { (link.forget)(slot(home), way.token) }
@@ -425,9 +446,7 @@ impl Place {
         if !self.begin(watch.word.get(), direction) {
             return Ok(Parked::Moved);
         }
-        watch.waiters[direction as usize].set(Some(wait.waiter()));
-        watch.set(WAITING, direction);
-        let waiting = Waiting { place: self, watch, direction };
+        let waiting = (watch.begin(direction, wait.waiter()), Begun { place: self, watch, direction });
         // A frame less on the stack of whoever waits without a limit: every line of it is a cache miss when it goes on.
         let in_time = match limit {
             None => wait.park(reason).map(|()| true)?,
@@ -461,17 +480,31 @@ impl Place {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
 /// Leaves the wait, however it ends.
 struct Waiting<'a> {
-    place: &'a Place,
     watch: &'a Watch,
     direction: Direction,
 }
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.watch.clear(WAITING, self.direction);
-        let waiter = self.watch.waiters[self.direction as usize].take();
+        drop(self.watch.waiters[self.direction as usize].take());
+    }
+}
+/// Lets the socket move again.
+struct Begun<'a> {
+    place: &'a Place,
+    watch: &'a Watch,
+    direction: Direction,
+}
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
         self.place.end(self.watch.word.get(), self.direction);
-        drop(waiter);
     }
 }

@@ -5,21 +5,35 @@
 use super::place::{self, Direction, Parked, Place};
 use crate::error::TimedOut;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub(super) struct Socket<S: AsRawFd> {
-    pub(super) inner: S,
+    /// Dropped first: who watches a descriptor must hear of its end before somebody else gets the number.
     pub(super) place: Place,
+    pub(super) inner: S,
     nonblocking: AtomicBool,
+    /// Somebody closed it for all its clones, where there is such a call.
+    closed: AtomicBool,
+    /// A listener's: the last attempt found no descriptor or memory for a connection.
+    pub(super) exhausted: AtomicBool,
     /// By direction, in nanoseconds; 0 is none.
     limits: [AtomicU64; 2],
 }
 
 impl<S: AsRawFd> Socket<S> {
     pub(super) fn new(inner: S) -> Self {
-        Socket { inner, place: Place::default(), nonblocking: AtomicBool::new(false), limits: Default::default() }
+        Socket {
+            place: Place::default(),
+            inner,
+            nonblocking: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            exhausted: AtomicBool::new(false),
+            limits: Default::default(),
+        }
     }
     fn fd(&self) -> RawFd {
         self.inner.as_raw_fd()
@@ -59,6 +73,82 @@ impl<S: AsRawFd> Socket<S> {
         Ok(())
     }
 
+    /// Whoever waits in an ended direction goes on, and finds what it finds.
+    pub(super) fn ended(&self, how: Shutdown) {
+        // Whoever waits on another thread hears it from the system.
+        if let Some(watch) = self.place.find() {
+            if how != Shutdown::Write {
+                watch.closed(Direction::Read);
+            }
+            if how != Shutdown::Read {
+                watch.closed(Direction::Write);
+            }
+        }
+    }
+    /// Whoever waits in this direction, on this thread, tries again.
+    pub(super) fn nudge(&self, direction: Direction) {
+        if let Some(watch) = self.place.find() {
+            watch.wake(direction);
+        }
+    }
+    /// Ends its use by all clones, as far as the system goes with that: the rest is told by `is_closed`.
+    pub(super) fn close(&self)
+    where
+        S: AsFd,
+    {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            // Not every system can. Wakes whoever waits on another thread.
+            let _ = socket2::SockRef::from(&self.inner).shutdown(Shutdown::Both);
+            self.ended(Shutdown::Both);
+        }
+    }
+    /// Notes the end of a direction, where the system does not tell.
+    pub(super) fn set_closed(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+    /// The descriptor, unless clones of the socket exist; blocking unless `set_nonblocking` said otherwise.
+    pub(super) fn into_fd(self: Arc<Self>) -> Result<OwnedFd, Arc<Self>>
+    where
+        S: Into<OwnedFd>,
+    {
+        let Socket { place, inner, nonblocking, .. } = Arc::try_unwrap(self)?;
+        // It stays open, so the poller must be told.
+        place.expose();
+        drop(place);
+        let fd: OwnedFd = inner.into();
+        // Fails only for a descriptor that is no socket, of which every use will say so.
+        let _ = socket2::SockRef::from(&fd).set_nonblocking(nonblocking.into_inner());
+        Ok(fd)
+    }
+    /// The descriptor, or a duplicate of it where clones exist: that one still does not block, since it shares the mode.
+    pub(super) fn give_fd(self: Arc<Self>) -> OwnedFd
+    where
+        S: AsFd + Into<OwnedFd>,
+    {
+        match self.into_fd() {
+            Ok(fd) => fd,
+            Err(shared) => match shared.expose().try_clone_to_owned() {
+                Ok(duplicate) => duplicate,
+                Err(error) => panic!(
+                    "a socket that has clones gives a duplicate of its descriptor, and there is none: {error}; drop the \
+                     clones first, or use into_std(), which returns an error"
+                ),
+            },
+        }
+    }
+
+    /// Does `attempt` once, or again where a signal came in between.
+    pub(super) fn attempt<T>(&self, mut attempt: impl FnMut(&S) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match attempt(&self.inner) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => return outcome,
+            }
+        }
+    }
     /// Does `attempt` as soon as the socket is ready for it, under the direction's timeout. `used_up`: what came says that
     /// the socket is not ready any more.
     #[inline]
@@ -122,7 +212,12 @@ impl<S: AsRawFd> Socket<S> {
                 None => None,
                 Some(limit) => {
                     let now = place::now()?;
-                    Some(limit.saturating_sub(now.saturating_duration_since(*since.get_or_insert(now))))
+                    let left = limit.saturating_sub(now.saturating_duration_since(*since.get_or_insert(now)));
+                    if left.is_zero() {
+                        // Woken, time and again, for nothing.
+                        return Err(timed_out(limit));
+                    }
+                    Some(left)
                 }
             };
             match self.place.park(&here, direction, reason, left)? {
@@ -136,17 +231,11 @@ impl<S: AsRawFd> Socket<S> {
     }
 }
 
-impl<S: AsRawFd> Drop for Socket<S> {
-    fn drop(&mut self) {
-        self.place.leave(self.fd());
-    }
-}
-
 /// As std says it.
 pub(super) fn zero_timeout() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "cannot set a 0 duration timeout")
 }
 #[cold]
-fn timed_out(limit: Duration) -> io::Error {
+pub(super) fn timed_out(limit: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, TimedOut(limit))
 }

@@ -57,7 +57,11 @@ impl Shared {
         self.lock().stopped
     }
     pub(super) fn stop(&self) {
-        self.lock().stopped = true;
+        if std::mem::replace(&mut self.lock().stopped, true) {
+            // Another may have taken its place, which the loop is to go on telling.
+            return;
+        }
+        self.pulse.set_watched(false);
         self.blocked.store(false, Ordering::Relaxed);
         self.changed.notify_all();
     }
