@@ -87,6 +87,7 @@ pub mod backdoor;
 pub mod debug;
 
 pub use block::{Waitable, block_on};
+pub use channel::Channel;
 pub use event::Event;
 pub use green_thread::{
     Builder, GreenThread, call_in_green_thread, defer_to_green_thread, kill, spawn, spawn_after, spawn_n, wait_all,
@@ -96,6 +97,7 @@ pub use local::local;
 pub use pile::GreenPile;
 pub use pool::GreenPool;
 pub use queue::Queue;
+pub use select::Select;
 pub use semaphore::Semaphore;
 pub use sleep::{sleep, with_timeout, yield_now};
 pub use transport::{

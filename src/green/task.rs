@@ -58,6 +58,8 @@ pub(crate) struct Task {
     /// The wait that goes on, or the last; each has its number.
     wait: Cell<u64>,
     woken: Cell<bool>,
+    /// Which of several things it waited for woke it.
+    branch: Cell<u32>,
     /// It was the wait's own time limit that woke it.
     late: Cell<bool>,
     killed: Cell<bool>,
@@ -122,6 +124,7 @@ impl Task {
             state: Cell::new(State::Unstarted),
             wait: Cell::new(0),
             woken: Cell::new(false),
+            branch: Cell::new(0),
             late: Cell::new(false),
             killed: Cell::new(false),
             interrupted: Cell::new(false),

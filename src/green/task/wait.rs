@@ -22,9 +22,11 @@ pub(crate) struct Wait {
 
 /// What whoever ends the wait holds.
 #[derive(Clone)]
-pub(crate) struct Waiter {
+pub struct Waiter {
     task: Rc<Task>,
     id: u64,
+    /// Which of the things it waits for this one ends the wait for; most wait for one only.
+    branch: u32,
 }
 
 /// Begins a wait.
@@ -96,7 +98,15 @@ fn cannot_wait_inside(site: &'static Location<'static>) -> ! {
 impl Wait {
     /// For whoever is to end the wait.
     pub(crate) fn waiter(&self) -> Waiter {
-        Waiter { task: Rc::clone(&self.task), id: self.id }
+        self.waiter_for(0)
+    }
+    /// As `waiter`, for one of several things this green thread waits for at once.
+    pub(crate) fn waiter_for(&self, branch: u32) -> Waiter {
+        Waiter { task: Rc::clone(&self.task), id: self.id, branch }
+    }
+    /// Whose waiter was woken.
+    pub(crate) fn branch(&self) -> u32 {
+        self.task.branch.get()
     }
     /// Suspends this green thread until its waiter is woken; at once when it has been. `reason` is for people.
     ///
@@ -219,10 +229,12 @@ impl Waiter {
         match task.state.get() {
             State::Preparing => {
                 task.woken.set(true);
+                task.branch.set(self.branch);
                 true
             }
             State::Parked => {
                 task.woken.set(true);
+                task.branch.set(self.branch);
                 task.resume_soon();
                 true
             }
@@ -240,7 +252,7 @@ impl Waiter {
         task.wait.get() == self.id && !task.woken.get() && matches!(task.state.get(), State::Preparing | State::Parked)
     }
     pub(crate) fn is_same(&self, other: &Waiter) -> bool {
-        self.id == other.id && Rc::ptr_eq(&self.task, &other.task)
+        self.id == other.id && self.branch == other.branch && Rc::ptr_eq(&self.task, &other.task)
     }
     /// Who waits, for messages.
     pub(crate) fn who(&self) -> String {

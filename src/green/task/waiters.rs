@@ -27,16 +27,21 @@ impl Waiters {
     #[inline(always)]
     pub(crate) fn wait(&self, reason: &'static str, limit: Option<Duration>) -> Result<bool> {
         let wait = prepare()?;
-        self.push(wait.waiter());
-        let place = Place { line: self, wait: &wait };
+        let place = self.enter(&wait);
         let woken = wait.park_timeout(reason, limit)?;
         if woken {
-            // Whoever woke it took it out.
-            std::mem::forget(place);
+            place.was_served();
         }
         Ok(woken)
     }
-    fn push(&self, waiter: Waiter) {
+    /// A place at the end of the line, for the time of a wait.
+    #[inline]
+    pub(crate) fn enter<'a>(&'a self, wait: &'a Wait) -> Place<'a> {
+        self.push(wait.waiter());
+        Place { line: self, wait }
+    }
+    /// To the end of the line, from which whoever is not woken has to be removed.
+    pub(crate) fn push(&self, waiter: Waiter) {
         let mut line = self.0.borrow_mut();
         if line.first.is_none() && line.more.is_empty() {
             line.first = Some(waiter);
@@ -52,12 +57,17 @@ impl Waiters {
     /// Wakes the first who still waits. `false`: nobody does.
     #[inline]
     pub(crate) fn wake_one(&self) -> bool {
+        self.wake_first().is_some()
+    }
+    /// As `wake_one`; says who it was.
+    #[inline]
+    pub(crate) fn wake_first(&self) -> Option<Waiter> {
         while let Some(waiter) = self.pop() {
             if waiter.wake() {
-                return true;
+                return Some(waiter);
             }
         }
-        false
+        None
     }
     #[inline]
     pub(crate) fn wake_all(&self) {
@@ -68,8 +78,9 @@ impl Waiters {
         let line = self.0.borrow();
         line.first.iter().chain(&line.more).filter(|waiter| waiter.is_waiting()).count()
     }
+    /// Takes one out of the line that was not woken.
     #[cold]
-    fn remove(&self, waiter: &Waiter) {
+    pub(crate) fn remove(&self, waiter: &Waiter) {
         let removed = {
             let mut line = self.0.borrow_mut();
             if line.first.as_ref().is_some_and(|first| first.is_same(waiter)) {
@@ -84,9 +95,16 @@ impl Waiters {
 }
 
 /// A place in the line: given up when the wait is left otherwise than by being woken.
-struct Place<'a> {
+pub(crate) struct Place<'a> {
     line: &'a Waiters,
     wait: &'a Wait,
+}
+impl Place<'_> {
+    /// Whoever woke it took it out.
+    #[inline]
+    pub(crate) fn was_served(self) {
+        std::mem::forget(self);
+    }
 }
 impl Drop for Place<'_> {
     fn drop(&mut self) {
