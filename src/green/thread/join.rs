@@ -13,7 +13,7 @@ use crate::reactor::Inbox;
 use std::any::Any;
 use std::fmt;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,12 +59,12 @@ impl Builder {
             builder = builder.stack_size(size);
         }
         let thread = Thread::new(self.name);
-        let packet = Arc::new(Packet(Mutex::default()));
+        let packet = Arc::new(Packet { slot: Mutex::default(), thread, site: Location::caller() });
         let body = {
-            let (thread, packet) = (thread.clone(), Arc::clone(&packet));
+            let packet = Arc::clone(&packet);
             move || {
-                set_current(thread);
-                packet.run(f)
+                set_current(packet.thread.clone());
+                packet.run(f);
             }
         };
         let green = builder.spawn(body);
@@ -80,12 +80,16 @@ impl Builder {
         }
         let home =
             Hub::existing().map(|hub| Home { thread: this_thread(), inbox: Arc::clone(hub.core().inbox()), number });
-        Ok(JoinHandle { packet, thread, home })
+        Ok(JoinHandle { packet, home })
     }
 }
 
 /// The outcome, for whoever joins.
-struct Packet<T>(Mutex<Slot<T>>);
+struct Packet<T> {
+    slot: Mutex<Slot<T>>,
+    thread: Thread,
+    site: &'static Location<'static>,
+}
 struct Slot<T> {
     outcome: Option<Result<T>>,
     is_over: bool,
@@ -100,18 +104,28 @@ impl<T> Default for Slot<T> {
 
 impl<T> Packet<T> {
     fn lock(&self) -> MutexGuard<'_, Slot<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// The body.
-    fn run(&self, f: impl FnOnce() -> T) -> crate::failure::Result {
+    fn run(&self, f: impl FnOnce() -> T) {
         match catch_unwind(AssertUnwindSafe(f)) {
             Ok(value) => self.keep(Ok(value)),
             Err(payload) if payload.is::<ForcedUnwind>() => resume_unwind(payload),
-            // Nobody will join: it is told as that of any green thread is.
-            Err(payload) if self.lock().is_detached => return Err(Failure::from_panic(payload)),
+            Err(payload) if self.lock().is_detached => self.tell(payload),
             Err(payload) => self.keep(Err(payload)),
         }
-        Ok(())
+    }
+    /// Of a panic that nobody will join for.
+    fn tell(&self, payload: Box<dyn Any + Send>) {
+        let failure = Failure::from_panic(payload);
+        match self.thread.name() {
+            Some(name) => {
+                let whose = format_args!("green thread '{name}', spawned at {}", self.site);
+                failure::report_unobserved(whose, &failure);
+            }
+            None => failure::report_unobserved(format_args!("the green thread spawned at {}", self.site), &failure),
+        }
+        failure::drop_quietly(failure);
     }
     fn keep(&self, outcome: Result<T>) {
         let old = self.lock().outcome.replace(outcome);
@@ -166,7 +180,6 @@ fn kill_here(inbox: &Arc<Inbox>, number: u64) {
 /// nobody joined for is logged. `Send` and `Sync` where the value is `Send`: it may be joined from another OS thread.
 pub struct JoinHandle<T> {
     packet: Arc<Packet<T>>,
-    thread: Thread,
     home: Option<Home>,
 }
 
@@ -174,7 +187,7 @@ impl<T> JoinHandle<T> {
     /// A name for it.
     #[must_use]
     pub fn thread(&self) -> &Thread {
-        &self.thread
+        &self.packet.thread
     }
     /// What its closure returned.
     ///
@@ -247,8 +260,7 @@ impl<T> Drop for JoinHandle<T> {
         };
         match outcome {
             Some(Err(payload)) if !payload.is::<Killed>() && !payload.is::<Failure>() => {
-                let failure = Failure::from_panic(payload);
-                failure::report_unobserved(format_args!("{:?}, which nobody joined", self.thread), &failure);
+                self.packet.tell(payload);
             }
             outcome => drop(outcome),
         }
@@ -256,6 +268,6 @@ impl<T> Drop for JoinHandle<T> {
 }
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle").field("thread", &self.thread).finish_non_exhaustive()
+        f.debug_struct("JoinHandle").field("thread", self.thread()).finish_non_exhaustive()
     }
 }
