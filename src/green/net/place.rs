@@ -293,7 +293,7 @@ pub(super) fn core() -> io::Result<Rc<Core>> {
 pub(super) fn reactor() -> io::Result<Reactor> {
     Ok(Reactor::of(&*core()?))
 }
-pub(super) fn now() -> io::Result<std::time::Instant> {
+pub(in crate::green) fn now() -> io::Result<std::time::Instant> {
     Ok(core()?.now())
 }
 
