@@ -38,6 +38,7 @@ pub mod proc;
 pub mod scope;
 mod sleep;
 mod task;
+pub mod timeout;
 // What green threads share.
 pub mod broadcast;
 pub mod channel;
@@ -90,16 +91,20 @@ pub use block::{Waitable, block_on};
 pub use channel::Channel;
 pub use event::Event;
 pub use green_thread::{
-    Builder, GreenThread, call_in_green_thread, defer_to_green_thread, kill, spawn, spawn_after, spawn_n, wait_all,
+    Builder, GreenState, GreenThread, ThreadRef, call_in_green_thread, current, defer_to_green_thread, kill, spawn,
+    spawn_after, spawn_after_local, spawn_n, wait_all,
 };
 pub use hub::join_reactor;
 pub use local::local;
 pub use pile::GreenPile;
 pub use pool::GreenPool;
+pub use proc::LinkId;
 pub use queue::Queue;
+pub use scope::scope;
 pub use select::Select;
 pub use semaphore::Semaphore;
-pub use sleep::{sleep, with_timeout, yield_now};
+pub use sleep::{sleep, yield_now};
+pub use timeout::{Timeout, fail_after, is_timeout, with_timeout, with_timeout_or};
 pub use transport::{
     GreenClientCreator, GreenTransport, LineOnlyReceiverTransport, SimpleSpawnFactory, SpawnFactory,
     UnbufferedTransport,

@@ -83,10 +83,10 @@ fn main_and_the_main_loop_have_their_own_values_and_numbers() {
         let (first, second) = (seen.clone(), sees.clone());
         let reactor = Reactor::current();
         reactor.call_soon(move || first.send((COUNT.replace(2), local::id())));
-        assert_eq!(seen.wait().expect("sent"), (0, 1));
+        assert_eq!(seen.wait().expect("sent"), (0, 0));
         reactor.call_soon(move || second.send((COUNT.get(), local::id())));
-        assert_eq!(sees.wait().expect("sent"), (2, 1));
-        assert_eq!((COUNT.get(), local::id()), (1, 0));
+        assert_eq!(sees.wait().expect("sent"), (2, 0));
+        assert_eq!((COUNT.get(), local::id()), (1, 1));
         let threads: Vec<_> = (0..3).map(|_| spawn(|| Ok(local::id()))).collect();
         let ids: Vec<_> = wait_all(threads).into_iter().flatten().collect();
         assert!(ids.iter().all(|id| *id > 1) && ids[0] != ids[1]);

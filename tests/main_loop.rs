@@ -96,7 +96,9 @@ safe! {
         let proc = proc::spawn(|| ());
         assert!(proc.unlink(proc.link(|_| ())));
     };
-    the_link_of_a_green_thread_is_safe_anywhere: || spawn(|| ()).link(|_| ());
+    the_link_of_a_green_thread_is_safe_anywhere: || {
+        spawn(|| ()).link(|_| ());
+    };
 }
 // SL-06
 safe! {

@@ -178,6 +178,36 @@ fn no_more_threads_than_said_and_calls_in_line_begin_in_order() {
     });
 }
 
+/// The child of the next test.
+#[test]
+#[ignore = "run by another test, with the variable set"]
+fn tells_its_size() {
+    guarded(|| {
+        let size = tpool::size();
+        let warned = logged().iter().any(|line| line.contains("not a number"));
+        let here = thread::current().id();
+        let inline = tpool::execute(|| Ok(thread::current().id())).expect("an id") == here;
+        println!("size {size} warned {warned} inline {inline}");
+    });
+}
+// TP-01, PTC-25
+#[test]
+fn the_environment_says_how_many_threads_there_may_be() {
+    let told = |value: &str| {
+        let mut child = std::process::Command::new(std::env::current_exe().expect("this program"));
+        child.args(["--exact", "tells_its_size", "--ignored", "--nocapture"]).env("TWISTLET_THREADPOOL_SIZE", value);
+        String::from_utf8(child.output().expect("it runs").stdout).expect("text")
+    };
+    for (value, says) in [
+        ("3", "size 3 warned false inline false"),
+        ("0", "size 0 warned false inline true"),
+        ("many", "size 20 warned true inline false"),
+    ] {
+        let text = told(value);
+        assert!(text.contains(says), "{value}: {text}");
+    }
+}
+
 // TP-03
 #[test]
 fn from_a_thread_of_a_pool_it_calls_on_the_spot() {

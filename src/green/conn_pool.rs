@@ -8,7 +8,7 @@ use super::block::settle;
 use super::green_thread::spawn_n;
 use super::pool::catch_panic;
 use super::pools::{Item, Order, Pool};
-use super::sleep::with_timeout;
+use super::timeout::with_timeout;
 use crate::clock::{Clock, DelayedCall};
 use crate::deferred::IntoDeferred;
 use crate::error::TimedOut;

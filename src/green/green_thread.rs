@@ -3,19 +3,23 @@
 //! `builder` starts them, `packet` has what becomes of their outcome. What must never happen here: waiting on behalf of a call
 //! that says it is safe anywhere.
 mod builder;
+mod info;
 mod packet;
 
 pub use builder::Builder;
 pub(super) use builder::{Outcome, finished, launch, report_inline};
+pub use info::{GreenState, ThreadRef, current};
 
 use super::block::Waitable;
 use super::hub::Hub;
+use super::proc::LinkId;
 use super::task::{State, prepare};
 use crate::deferred::{Deferred, IntoDeferred};
 use crate::error::{ReactorError, WaitsForItself};
 use crate::failure::{Failure, Result};
 use packet::Packet;
 use std::fmt;
+use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -46,6 +50,26 @@ pub fn spawn_after<R: IntoDeferred + 'static>(
     f: impl FnOnce() -> R + 'static,
 ) -> GreenThread<R::Value> {
     Builder::default().after(delay).spawn(f)
+}
+/// As [`spawn_after`], unless the green thread that calls this has ended by then: then `f` is dropped and the outcome is
+/// [`Killed`](crate::error::Killed) (Eventlet's `spawn_after_local`). MAIN and the main loop count as never ending.
+///
+/// ```
+/// use std::time::Duration;
+/// use twistlet::green::{sleep, spawn, spawn_after_local};
+///
+/// let short = spawn(|| Ok(spawn_after_local(Duration::from_millis(5), || Ok(1))));
+/// assert!(short.wait()?.wait().is_err());
+/// let long = spawn(|| spawn_after_local(Duration::from_millis(5), || Ok(1)).wait());
+/// assert_eq!(long.wait()?, 1);
+/// # Ok::<(), twistlet::Failure>(())
+/// ```
+#[track_caller]
+pub fn spawn_after_local<R: IntoDeferred + 'static>(
+    delay: Duration,
+    f: impl FnOnce() -> R + 'static,
+) -> GreenThread<R::Value> {
+    Builder::default().after_local(delay).spawn(f)
 }
 /// As [`spawn`], without a handle: nobody can wait for it, and only its failure is told, to the log or to
 /// [`on_unobserved_failure`](crate::failure::on_unobserved_failure) (Eventlet's `spawn_n`). A little cheaper.
@@ -124,7 +148,37 @@ impl<T: 'static> GreenThread<T> {
     }
     /// Whether it has ended, one way or another.
     pub fn is_finished(&self) -> bool {
-        self.packet.task().state() == State::Finished
+        self.packet.has_ended()
+    }
+    /// What it does, or how it ended.
+    ///
+    /// ```
+    /// use twistlet::green::{GreenState, spawn};
+    ///
+    /// let thread = spawn(|| Ok(1));
+    /// assert_eq!(thread.state(), GreenState::Pending);
+    /// thread.kill_and_wait()?;
+    /// assert_eq!(thread.state(), GreenState::Killed);
+    /// # Ok::<(), twistlet::Failure>(())
+    /// ```
+    pub fn state(&self) -> GreenState {
+        self.packet.state()
+    }
+    /// Tells it from all others of its reactor.
+    pub fn id(&self) -> u64 {
+        self.packet.task().id()
+    }
+    /// The name it was given.
+    pub fn name(&self) -> Option<String> {
+        self.packet.task().own_name()
+    }
+    /// Where it was spawned.
+    pub fn spawned_at(&self) -> &'static Location<'static> {
+        self.packet.task().spawned_at()
+    }
+    /// A name for it that keeps nothing of it.
+    pub fn thread(&self) -> ThreadRef {
+        ThreadRef::of(self.packet.task())
     }
     /// Calls it so in reports and log lines.
     pub fn set_name(&self, name: &str) {
@@ -132,8 +186,12 @@ impl<T: 'static> GreenThread<T> {
     }
     /// Calls `f` with the outcome when it ends, in its own context and before whoever waits runs; at once when it has ended
     /// (Eventlet's `link`). Never waits. A failure that is shown to a link counts as seen.
-    pub fn link(&self, f: impl FnOnce(Result<&T, &Failure>) + 'static) {
-        self.packet.link(Box::new(f));
+    pub fn link(&self, f: impl FnOnce(Result<&T, &Failure>) + 'static) -> LinkId {
+        self.packet.link(Box::new(f))
+    }
+    /// Removes a link that has not been called. Returns whether it was there (Eventlet's `unlink`).
+    pub fn unlink(&self, link: LinkId) -> bool {
+        self.packet.unlink(link)
     }
     /// Kills it if it has not begun; otherwise does nothing. Returns whether it was in time (Eventlet's `cancel`).
     pub fn cancel(&self) -> bool {
@@ -146,6 +204,51 @@ impl<T: 'static> GreenThread<T> {
 }
 
 impl<T: 'static> GreenThread<T> {
+    /// [`kill`](GreenThread::kill), and waits until it has ended, destructors included. Its outcome stays for whoever waits
+    /// next. One that swallows its kill may take its time.
+    ///
+    /// # Errors
+    /// [`WaitsForItself`] in a destructor of its own; [`ReactorError::Stopped`]; [`Deadlock`](crate::error::Deadlock) on MAIN.
+    ///
+    /// # Panics
+    /// In the main loop and its callbacks, unless it has ended: the kill is done all the same.
+    ///
+    /// # Blocking
+    /// Until it has ended.
+    #[track_caller]
+    pub fn kill_and_wait(&self) -> Result<()> {
+        self.kill_within(None).map(drop)
+    }
+    /// As [`kill_and_wait`](GreenThread::kill_and_wait), no longer than `limit`. Returns whether it has ended (gevent's
+    /// `kill(timeout)`).
+    ///
+    /// # Errors
+    /// As `kill_and_wait`.
+    ///
+    /// # Blocking
+    /// Until it has ended or `limit` has passed. Zero never waits.
+    #[track_caller]
+    pub fn kill_and_wait_timeout(&self, limit: Duration) -> Result<bool> {
+        self.kill_within(Some(limit))
+    }
+    #[track_caller]
+    fn kill_within(&self, limit: Option<Duration>) -> Result<bool> {
+        self.kill();
+        if self.packet.has_ended() {
+            return Ok(true);
+        }
+        if limit == Some(Duration::ZERO) {
+            return Ok(false);
+        }
+        if self.packet.task().is_running() {
+            return Err(WaitsForItself.into());
+        }
+        let wait = prepare()?;
+        let place = Place { packet: &self.packet, link: self.packet.tell_waiter(wait.waiter()) };
+        wait.park_timeout("a green thread to die", limit)?;
+        drop(place);
+        Ok(self.packet.has_ended())
+    }
     /// Its value, or the failure it ended with (Eventlet's `wait`).
     ///
     /// # Errors
@@ -207,6 +310,17 @@ impl<T: 'static> GreenThread<T> {
     }
 }
 
+/// Who waits for the end, until it waits no longer.
+struct Place<'a, T: 'static> {
+    packet: &'a Packet<T>,
+    link: LinkId,
+}
+impl<T> Drop for Place<'_, T> {
+    fn drop(&mut self) {
+        self.packet.unlink(self.link);
+    }
+}
+
 impl<T: 'static> IntoDeferred for GreenThread<T> {
     type Value = T;
     /// Fires with the outcome; cancelling it kills the green thread.
@@ -238,9 +352,6 @@ impl<T: 'static> Waitable for GreenThread<T> {
 }
 impl<T: 'static> fmt::Debug for GreenThread<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GreenThread")
-            .field("name", &self.packet.task().name())
-            .field("state", &self.packet.task().state())
-            .finish()
+        f.debug_struct("GreenThread").field("name", &self.packet.task().name()).field("state", &self.state()).finish()
     }
 }

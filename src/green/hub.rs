@@ -268,6 +268,10 @@ impl Hub {
     pub(super) fn has_loop(&self) -> bool {
         self.loop_id.get() != 0
     }
+    /// Whether there is a loop, or who stands in for it, and the caller is not that.
+    pub(super) fn can_leave(&self) -> bool {
+        self.main_loop.borrow().as_ref().is_some_and(|main_loop| !main_loop.is_current())
+    }
     fn set_loop(&self, main_loop: Option<Greenlet>) -> Option<Greenlet> {
         self.loop_id.set(main_loop.as_ref().map_or(0, Greenlet::id));
         self.main_loop.replace(main_loop)
@@ -375,10 +379,12 @@ impl Hub {
             drop(self.set_loop(Some(Greenlet::current())));
         }
         for _ in 0..END_PATIENCE {
-            let tasks: Vec<Rc<Task>> = self.tasks.borrow().iter().map(|(_, task)| Rc::clone(task)).collect();
+            let mut tasks: Vec<Rc<Task>> = self.tasks.borrow().iter().map(|(_, task)| Rc::clone(task)).collect();
             if tasks.is_empty() {
                 break;
             }
+            // Those that borrow from the stack of another come before it, the youngest first.
+            tasks.sort_by_key(|task| if task.is_scoped() { (0, u64::MAX - task.id()) } else { (1, 0) });
             for task in tasks {
                 task.end(may_switch);
             }

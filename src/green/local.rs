@@ -6,6 +6,7 @@ mod store;
 
 pub(super) use store::Store;
 
+use super::hub::seen::{LOOP, MAIN};
 use super::hub::{Hub, running};
 use crate::failure;
 use std::cell::{Cell, RefCell};
@@ -199,21 +200,21 @@ impl<T: 'static> fmt::Debug for LocalKey<T> {
     }
 }
 
-/// A number that no other living green thread of this OS thread has: 0 in MAIN, 1 in the main loop (Eventlet's `get_ident`).
-/// When a green thread has ended, another may get its number.
+/// The number of the running green thread, by which [`debug`](super::debug) calls it too; none gets one that another of the same
+/// reactor had (Eventlet's `get_ident`). 0 is the main loop and its callbacks, 1 is MAIN.
 ///
 /// ```
 /// use twistlet::green::{local, spawn};
 ///
-/// assert_eq!(local::id(), 0);
-/// assert_ne!(spawn(|| Ok(local::id())).wait()?, 0);
+/// assert_eq!(local::id(), 1);
+/// assert_ne!(spawn(|| Ok(local::id())).wait()?, 1);
 /// # Ok::<(), twistlet::Failure>(())
 /// ```
-pub fn id() -> usize {
-    match whose() {
-        Whose::Green(task) => Rc::as_ptr(&task) as usize,
-        Whose::Main => 0,
-        Whose::Loop => 1,
+pub fn id() -> u64 {
+    match running::get() {
+        Some(task) => task.id(),
+        None if Hub::existing().is_some_and(|hub| hub.is_under_way()) => LOOP,
+        None => MAIN,
     }
 }
 

@@ -1,10 +1,7 @@
-//! Time for green threads: `sleep`, `yield_now`, `with_timeout`.
-use super::hub::Hub;
+//! Time for green threads: `sleep`, `yield_now`.
 use super::task::{prepare, yield_once};
-use crate::error::{Deadlock, Killed, TimedOut};
-use crate::failure::{Failure, ForcedUnwind, Result};
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
-use std::rc::Rc;
+use crate::error::{Deadlock, Killed};
+use crate::failure::{Failure, Result};
 use std::time::Duration;
 
 /// Suspends the calling green thread for at least `time`; the others run meanwhile (Eventlet's `sleep`). Zero lets everybody
@@ -54,62 +51,5 @@ fn wait_for_ever(failure: &Failure) -> ! {
     match failure.check::<Deadlock>() {
         Some(deadlock) => panic!("{deadlock}"),
         None => panic!("this wait would never end: {failure}"),
-    }
-}
-
-/// Runs `f`, and unwinds it at its next wait once `limit` has passed (Eventlet's `with_timeout`). Code that does not wait is
-/// not interrupted. An inner deadline's `TimedOut` is `f`'s own value and stays inside `Ok`; an outer one unwinds through.
-///
-/// ```
-/// use std::time::Duration;
-/// use twistlet::green::{sleep, with_timeout};
-///
-/// let late = with_timeout(Duration::from_millis(5), || sleep(Duration::from_secs(60)));
-/// assert!(late.is_err());
-/// ```
-///
-/// # Errors
-/// [`TimedOut`] when this very deadline ended `f`.
-///
-/// # Panics
-/// In the main loop and its callbacks.
-///
-/// # Blocking
-/// As `f` does.
-#[track_caller]
-pub fn with_timeout<T>(limit: Duration, f: impl FnOnce() -> T) -> Result<T, TimedOut> {
-    let running = Hub::current().and_then(|hub| hub.running().map(|task| (hub, task)));
-    let Some((hub, task)) = running else {
-        if std::thread::panicking() {
-            // A destructor: nothing in it waits.
-            return Ok(f());
-        }
-        panic!("with_timeout() in the main loop: there is nothing to interrupt; use Deferred::add_timeout()");
-    };
-    let token = hub.token();
-    let deadline = if limit.is_zero() {
-        task.expire(token);
-        None
-    } else {
-        let task = Rc::downgrade(&task);
-        let call = move || {
-            if let Some(task) = task.upgrade() {
-                task.expire(token);
-            }
-        };
-        Some(hub.core().schedule_from_now(Location::caller(), limit, Box::new(call)))
-    };
-    let outcome = catch_unwind(AssertUnwindSafe(f));
-    if let Some(deadline) = deadline {
-        deadline.cancel();
-    }
-    task.forget_deadline(token);
-    match outcome {
-        Ok(value) => Ok(value),
-        Err(payload) => match payload.downcast::<ForcedUnwind>() {
-            Ok(unwind) if unwind.token == token => Err(TimedOut(limit)),
-            Ok(unwind) => resume_unwind(unwind),
-            Err(payload) => resume_unwind(payload),
-        },
     }
 }

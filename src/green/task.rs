@@ -7,10 +7,12 @@
 pub(in crate::green) mod remote_waker;
 mod resume;
 mod seen;
+mod stubborn;
 mod wait;
 mod waiters;
 
-pub(crate) use wait::{Wait, Waiter, prepare, yield_once};
+pub(crate) use stubborn::{give_up_running, park_stubbornly};
+pub(crate) use wait::{Wait, Waiter, prepare, prepare_at, yield_once};
 pub(crate) use waiters::Waiters;
 
 use super::hub::Hub;
@@ -65,6 +67,8 @@ pub(crate) struct Task {
     killed: Cell<bool>,
     /// Killed, or a deadline has passed: the next wait unwinds.
     interrupted: Cell<bool>,
+    /// It waits for what borrows from its stack: interruptions are kept for later.
+    shielded: Cell<bool>,
     raised: Cell<u32>,
     /// Deadlines that have passed, in that order, whose scopes are not left yet.
     expired: RefCell<Vec<u64>>,
@@ -93,6 +97,8 @@ pub(crate) struct Task {
     cleaning: Cell<bool>,
     /// A handle's packet is there, and will call `retire` when it goes.
     held: Cell<bool>,
+    /// It borrows from the stack of another, and ends before that one.
+    scoped: Cell<bool>,
     /// Something out of the ordinary happened to it: its memory is not used again.
     marked: Cell<bool>,
     /// When it is to start, where that is not at once.
@@ -128,6 +134,7 @@ impl Task {
             late: Cell::new(false),
             killed: Cell::new(false),
             interrupted: Cell::new(false),
+            shielded: Cell::new(false),
             raised: Cell::new(0),
             expired: RefCell::new(Vec::new()),
             fault: Cell::new(None),
@@ -145,6 +152,7 @@ impl Task {
             locals: Cell::new(None),
             cleaning: Cell::new(false),
             held: Cell::new(false),
+            scoped: Cell::new(false),
             marked: Cell::new(false),
             start: Cell::new(None),
             outlet: Cell::new(None),
@@ -282,13 +290,13 @@ impl Task {
         if !again {
             self.cause.set(cause);
         }
-        self.interrupted.set(true);
+        self.interrupted.set(!self.shielded.get());
         match state {
             State::Unstarted if !again => {
                 self.forget_start();
                 self.start_soon();
             }
-            State::Parked => self.resume_soon(),
+            State::Parked if !self.shielded.get() => self.resume_soon(),
             State::Running if self.is_running() => {
                 // An error means that it is unwinding already, and then it need not be told.
                 let _ = self.raise(KILL);
@@ -305,16 +313,20 @@ impl Task {
     pub(super) fn expire(self: &Rc<Self>, token: u64) {
         self.marked.set(true);
         self.expired.borrow_mut().push(token);
-        self.interrupted.set(true);
-        if self.state.get() == State::Parked {
+        self.interrupted.set(!self.shielded.get());
+        if self.state.get() == State::Parked && !self.shielded.get() {
             self.resume_soon();
         }
+    }
+    /// A deadline has passed, and its scope is not left yet.
+    pub(super) fn has_expired(&self, token: u64) -> bool {
+        self.expired.borrow().contains(&token)
     }
     /// The deadline's scope is left.
     pub(super) fn forget_deadline(&self, token: u64) {
         let mut expired = self.expired.borrow_mut();
         expired.retain(|expired| *expired != token);
-        self.interrupted.set(self.killed.get() || !expired.is_empty());
+        self.interrupted.set(!self.shielded.get() && (self.killed.get() || !expired.is_empty()));
         if !self.killed.get() {
             self.raised.set(0);
         }
@@ -366,11 +378,7 @@ impl Task {
                 return Err(interruption());
             }
             log::error!(target: "twistlet", "{} swallows its kill for ever; its stack is leaked", self.described());
-            self.state.set(State::Leaked);
-            loop {
-                // Nobody resumes a leaked one.
-                self.hub.switch_to_loop()?;
-            }
+            self.give_up()?;
         }
         std::panic::resume_unwind(Box::new(ForcedUnwind::new(token)));
     }
@@ -388,7 +396,7 @@ impl Task {
     pub(super) fn end(self: &Rc<Self>, may_switch: bool) {
         self.marked.set(true);
         self.killed.set(true);
-        self.interrupted.set(true);
+        self.interrupted.set(!self.shielded.get());
         self.forget_start();
         match self.state.get() {
             State::Unstarted => self.clone().resume(),

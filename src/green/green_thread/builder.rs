@@ -1,6 +1,6 @@
 //! Starting green threads: how one is made, run and brought to its outcome.
 use super::packet::Packet;
-use super::{GreenThread, Hub};
+use super::{GreenThread, Hub, current};
 use crate::deferred::IntoDeferred;
 use crate::failure::{self, Failure, Result};
 use crate::green::block::settle;
@@ -24,6 +24,7 @@ pub struct Builder {
     name: Option<String>,
     stack_size: Option<usize>,
     delay: Option<Duration>,
+    local: bool,
 }
 
 impl Builder {
@@ -40,6 +41,14 @@ impl Builder {
     /// Starts at least `delay` from now.
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = Some(delay);
+        self.local = false;
+        self
+    }
+    /// As [`after`](Builder::after), unless the green thread that spawns it has ended by then: see
+    /// [`spawn_after_local`](super::spawn_after_local).
+    pub fn after_local(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self.local = true;
         self
     }
     /// Starts it; never waits. Where no stack is to be had, the outcome is the failure that says so.
@@ -113,11 +122,13 @@ fn start(task: &Rc<Task>, greenlet: Greenlet, outlet: Option<Weak<dyn Outlet>>, 
         None => task.start_soon(),
         Some(delay) => {
             let later = Rc::clone(task);
-            task.start_at(task.hub().core().schedule_from_now(
-                Location::caller(),
-                delay,
-                Box::new(move || later.start_soon()),
-            ));
+            let begin: Box<dyn FnOnce()> = match how.local.then(current).flatten() {
+                Some(spawner) => {
+                    Box::new(move || if spawner.state().is_over() { later.kill() } else { later.start_soon() })
+                }
+                None => Box::new(move || later.start_soon()),
+            };
+            task.start_at(task.hub().core().schedule_from_now(task.spawned_at(), delay, begin));
         }
     }
 }

@@ -3,8 +3,11 @@
 //! The handle is one, so is whoever waits. What must never happen here: user code (a link, a value's destructor) run while a
 //! cell is borrowed.
 use super::builder::Outcome;
+use super::info::GreenState;
 use crate::deferred::Promise;
+use crate::error::Killed;
 use crate::failure::{self, Failure, Result};
+use crate::green::proc::{LinkId, LinkedExited};
 use crate::green::task::{Outlet, Task, Waiter};
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -12,14 +15,30 @@ use std::rc::Rc;
 
 pub(super) type Link<T> = Box<dyn FnOnce(Result<&T, &Failure>)>;
 
+/// Who is to be told of the end.
+enum Told<T: 'static> {
+    /// With the outcome.
+    Link(Link<T>),
+    /// That it has come.
+    Waiter(Waiter),
+}
+struct Links<T: 'static> {
+    made: u64,
+    told: VecDeque<(LinkId, Told<T>)>,
+}
+impl<T> Default for Links<T> {
+    fn default() -> Self {
+        Links { made: 0, told: VecDeque::new() }
+    }
+}
+
 pub(super) struct Packet<T: 'static> {
     outcome: Cell<Option<Result<T>>>,
-    /// The outcome is there, or was.
-    ended: Cell<bool>,
+    /// How it ended, once the outcome is there, or was.
+    ended: Cell<Option<GreenState>>,
     waiter: Cell<Option<Waiter>>,
     /// Most have none: that takes one word.
-    #[allow(clippy::box_collection, reason = "a word to make and to drop; a VecDeque takes four")]
-    links: Cell<Option<Box<VecDeque<Link<T>>>>>,
+    links: Cell<Option<Box<Links<T>>>>,
     showing: Cell<bool>,
     promise: Cell<Option<Promise<T>>>,
     /// Somebody has seen a failure.
@@ -32,7 +51,7 @@ impl<T: 'static> Packet<T> {
         task.hold();
         Rc::new(Packet {
             outcome: Cell::new(None),
-            ended: Cell::new(false),
+            ended: Cell::new(None),
             waiter: Cell::new(None),
             links: Cell::new(None),
             showing: Cell::new(false),
@@ -51,7 +70,10 @@ impl<T: 'static> Packet<T> {
         self.outcome.take()
     }
     pub(super) fn has_ended(&self) -> bool {
-        self.ended.get()
+        self.ended.get().is_some()
+    }
+    pub(super) fn state(&self) -> GreenState {
+        self.ended.get().unwrap_or_else(|| GreenState::of(&self.task))
     }
     pub(super) fn set_waiter(&self, waiter: Waiter) {
         let old = self.waiter.replace(Some(waiter));
@@ -61,13 +83,30 @@ impl<T: 'static> Packet<T> {
         let old = self.promise.replace(Some(promise));
         drop(old);
     }
-    pub(super) fn link(&self, link: Link<T>) {
+    pub(super) fn link(&self, link: Link<T>) -> LinkId {
+        self.tell(Told::Link(link))
+    }
+    /// Wakes `waiter` when the outcome is there; that is not seeing it.
+    pub(super) fn tell_waiter(&self, waiter: Waiter) -> LinkId {
+        self.tell(Told::Waiter(waiter))
+    }
+    fn tell(&self, told: Told<T>) -> LinkId {
         let mut links = self.links.take().unwrap_or_default();
-        links.push_back(link);
+        links.made += 1;
+        let id = LinkId(links.made);
+        links.told.push_back((id, told));
         self.links.set(Some(links));
-        if self.ended.get() {
+        if self.has_ended() {
             self.show();
         }
+        id
+    }
+    pub(super) fn unlink(&self, id: LinkId) -> bool {
+        let Some(mut links) = self.links.take() else { return false };
+        let place = links.told.iter().position(|(other, _)| *other == id);
+        let removed = place.and_then(|place| links.told.remove(place));
+        self.links.set(Some(links));
+        removed.is_some()
     }
     /// Shows the outcome to the links, first come first served; those that are linked meanwhile too, without recursion.
     #[inline]
@@ -84,8 +123,17 @@ impl<T: 'static> Packet<T> {
         }
         loop {
             let Some(mut links) = self.links.take() else { break };
-            let Some(link) = links.pop_front() else { break };
+            let told = links.told.pop_front();
+            // Kept also when it is empty: a number is given once.
             self.links.set(Some(links));
+            let link = match told {
+                Some((_, Told::Link(link))) => link,
+                Some((_, Told::Waiter(waiter))) => {
+                    waiter.wake();
+                    continue;
+                }
+                None => break,
+            };
             // Out of its cell while it is shown: nobody can take it from under the link.
             let Some(outcome) = self.outcome.take() else { break };
             if outcome.is_err() {
@@ -105,8 +153,13 @@ impl<T: 'static> Packet<T> {
 impl<T: 'static> Outcome<T> for Packet<T> {
     /// Links, then the Deferred, then whoever waits.
     fn publish(&self, outcome: Result<T>) {
+        let how = match &outcome {
+            Ok(_) => GreenState::Finished,
+            Err(failure) if failure.is::<Killed>() || failure.is::<LinkedExited>() => GreenState::Killed,
+            Err(_) => GreenState::Failed,
+        };
         self.outcome.set(Some(outcome));
-        self.ended.set(true);
+        self.ended.set(Some(how));
         self.show();
         if let Some(promise) = self.promise.take() {
             match self.outcome.take() {

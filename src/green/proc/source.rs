@@ -33,7 +33,7 @@ pub struct Source<T: 'static>(Rc<Inner<T>>);
 
 /// The name of a link, for taking it back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct LinkId(u64);
+pub struct LinkId(pub(in crate::green) u64);
 
 pub(in crate::green) struct Inner<T: 'static> {
     outcome: OnceCell<Result<T>>,

@@ -39,7 +39,11 @@ pub struct Waiter {
 #[track_caller]
 #[inline]
 pub(crate) fn prepare() -> Result<Wait> {
-    let site = Location::caller();
+    prepare_at(Location::caller())
+}
+/// As `prepare`, for somebody at `site`.
+#[inline(always)]
+pub(crate) fn prepare_at(site: &'static Location<'static>) -> Result<Wait> {
     if !Greenlet::can_switch() {
         return Err(cannot_switch());
     }
@@ -58,12 +62,7 @@ pub(crate) fn prepare() -> Result<Wait> {
     if task.hub.is_stopped() {
         return Err(ReactorError::Stopped.into());
     }
-    let id = task.wait.get() + 1;
-    task.wait.set(id);
-    task.woken.set(false);
-    task.late.set(false);
-    task.state.set(State::Preparing);
-    Ok(Wait { task, id, site })
+    Ok(Wait::begin(task, site))
 }
 
 #[cold]
@@ -96,6 +95,15 @@ fn cannot_wait_inside(site: &'static Location<'static>) -> ! {
 }
 
 impl Wait {
+    #[inline(always)]
+    pub(super) fn begin(task: Rc<Task>, site: &'static Location<'static>) -> Wait {
+        let id = task.wait.get() + 1;
+        task.wait.set(id);
+        task.woken.set(false);
+        task.late.set(false);
+        task.state.set(State::Preparing);
+        Wait { task, id, site }
+    }
     /// For whoever is to end the wait.
     pub(crate) fn waiter(&self) -> Waiter {
         self.waiter_for(0)
