@@ -95,7 +95,7 @@ impl Builder {
     }
 }
 
-/// The right to the outcome of a green thread of a [`scope`]: [`std::thread::ScopedJoinHandle`].
+/// The right to the outcome of a green thread of a [`scope`](scope()): [`std::thread::ScopedJoinHandle`].
 pub struct ScopedJoinHandle<'scope, T> {
     green: ScopedGreenThread<'scope, T>,
     thread: Thread,
