@@ -166,7 +166,7 @@ pub(super) use face;
 /// `Read` and `Write`, on the type and on references to it, as std has them. `used_up` tells whether a read of `n` bytes with
 /// room for `size` has taken all there was.
 macro_rules! streaming {
-    ($type:ident, $input:literal, $room:literal, |$n:ident, $size:ident| $used_up:expr) => {
+    ($type:ident($inner:ty), $input:literal, $room:literal, |$n:ident, $size:ident| $used_up:expr) => {
         impl $type {
             #[inline]
             #[track_caller]
@@ -223,6 +223,12 @@ macro_rules! streaming {
                     $used_up
                 };
                 self.0.run(Read, $input, |mut socket| Chunk::fill(|buf| std::io::Read::read(&mut socket, buf)), used_up)
+            }
+        }
+        impl $type {
+            /// What ends it, whoever has clones of it by then.
+            pub(in crate::green) fn ender(&self) -> Ender<$inner> {
+                Ender::of(&self.0)
             }
         }
         $crate::green::net::face::streaming! { @io $type }

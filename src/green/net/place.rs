@@ -3,22 +3,24 @@
 //! A socket outlives reactors and crosses threads, its waiters do neither. So the socket holds one atomic word, its home, and
 //! the `Watch` with the waiters is in a table of the home's thread. What must never happen here: a wait for which no event can
 //! come. Hence the home changes only while nobody waits, and a wait begins only where the home still is, by compare-and-swap.
-use crate::error::{Busy, ReactorError};
+mod here;
+
+pub(in crate::green) use here::now;
+pub(super) use here::{breathe, core, may_park, reactor};
+
+use crate::error::Busy;
 use crate::green::hub::Hub;
-use crate::green::task::{Waiter, prepare, yield_once};
+use crate::green::task::{Waiter, prepare};
 use crate::reactor::driver::Readiness;
-use crate::reactor::{About, Core, Kind, Reactor, Source};
-use slab::Slab;
-use std::cell::{Cell, RefCell};
+use crate::reactor::{About, Core, Kind, Source};
+use here::{BREATH, HERE, Here, Link};
+use std::cell::Cell;
 use std::io;
 use std::os::fd::RawFd;
-use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// Operations that did not wait before others get their turn.
-const BREATH: u32 = 64;
 
 /// Which way a wait is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -180,134 +182,6 @@ fn busy(holder: String) -> io::Error {
     let running = Hub::existing().and_then(|hub| hub.running());
     let refused = running.map_or_else(|| "the main loop".to_owned(), |task| task.name());
     io::Error::new(io::ErrorKind::ResourceBusy, Busy { holder, refused })
-}
-
-/// What other threads may do with a reactor that watches a socket.
-struct Link {
-    registry: mio::Registry,
-    forget: Box<dyn Fn(u32, usize) + Send + Sync>,
-    thread: String,
-}
-
-/// The watches of this thread's reactor.
-struct Here {
-    /// 0: no reactor has watched anything yet.
-    id: Cell<u32>,
-    core: RefCell<Weak<Core>>,
-    link: RefCell<Option<Arc<Link>>>,
-    watches: RefCell<Slab<Rc<Watch>>>,
-    breath: Cell<u32>,
-}
-thread_local! {
-    static HERE: Here = const {
-        Here {
-            id: Cell::new(0),
-            core: RefCell::new(Weak::new()),
-            link: RefCell::new(None),
-            watches: RefCell::new(Slab::new()),
-            breath: Cell::new(BREATH),
-        }
-    };
-}
-static NEXT_ID: AtomicU32 = AtomicU32::new(1);
-
-impl Here {
-    /// This thread's reactor begins to watch sockets.
-    fn attach(core: &Rc<Core>) -> io::Result<Arc<Link>> {
-        let attached = HERE.with(|here| {
-            let same = here.id.get() != 0 && Weak::ptr_eq(&here.core.borrow(), &Rc::downgrade(core));
-            if same { here.link.borrow().clone() } else { None }
-        });
-        if let Some(link) = attached {
-            return Ok(link);
-        }
-        Here::detach(None);
-        let registry = core.driver().registry()?;
-        let inbox = Arc::downgrade(core.inbox());
-        let forget = move |slot, token| {
-            if let Some(inbox) = inbox.upgrade() {
-                // Refused when the reactor has ended, which has forgotten everything.
-                let _ = inbox.push(Box::new(move |_| Here::forget(slot, token)));
-            }
-        };
-        let thread = std::thread::current();
-        let thread = thread.name().map_or_else(|| format!("{:?}", thread.id()), |name| format!("'{name}'"));
-        let link = Arc::new(Link { registry, forget: Box::new(forget), thread });
-        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed).max(1);
-        core.add_end_hook(Box::new(move || Here::detach(Some(id))));
-        HERE.with(|here| {
-            here.id.set(id);
-            here.core.replace(Rc::downgrade(core));
-            here.link.replace(Some(Arc::clone(&link)));
-        });
-        Ok(link)
-    }
-    /// The reactor has ended.
-    fn detach(id: Option<u32>) {
-        let left = HERE.try_with(|here| {
-            if id.is_some_and(|id| id != here.id.get()) {
-                return None;
-            }
-            here.id.set(0);
-            Some((here.link.take(), here.watches.take(), here.core.take()))
-        });
-        drop(left);
-    }
-    /// A socket has left this thread's reactor.
-    fn forget(slot: u32, token: usize) {
-        let left = HERE.try_with(|here| {
-            let mut watches = here.watches.borrow_mut();
-            let is_it = watches.get(slot as usize).is_some_and(|watch| watch.token == token);
-            is_it.then(|| (watches.remove(slot as usize), here.core.borrow().upgrade()))
-        });
-        if let Ok(Some((watch, core))) = left {
-            let source = core.and_then(|core| core.remove_source(token));
-            drop((watch, source));
-        }
-    }
-}
-
-/// Whether the caller may wait: a green thread, or MAIN, that is not being unwound.
-pub(super) fn may_park() -> bool {
-    !std::thread::panicking() && Hub::current().is_some_and(|hub| !hub.is_stopped() && hub.running().is_some())
-}
-/// Lets the others run when this thread has gone on for long without a wait.
-#[inline]
-pub(super) fn breathe() {
-    let spent = HERE.try_with(|here| {
-        let left = here.breath.get().saturating_sub(1);
-        here.breath.set(left);
-        left == 0
-    });
-    if spent == Ok(true) {
-        take_turns();
-    }
-}
-#[cold]
-fn take_turns() {
-    let _ = HERE.try_with(|here| here.breath.set(BREATH));
-    let runs = Hub::existing().is_some_and(|hub| hub.core().is_in_loop() && hub.running().is_some());
-    if runs && !std::thread::panicking() {
-        // An error means that the reactor has stopped: nobody is left to take turns with.
-        let _ = yield_once();
-    }
-}
-/// This thread's reactor, made at need.
-pub(super) fn core() -> io::Result<Rc<Core>> {
-    if Hub::existing().is_none() && Core::current().is_none() {
-        Reactor::new()?;
-    }
-    match Hub::current() {
-        Some(hub) if !hub.is_stopped() => Ok(Rc::clone(hub.core())),
-        _ => Err(crate::failure::Failure::from(ReactorError::Stopped).into()),
-    }
-}
-/// A name for it.
-pub(super) fn reactor() -> io::Result<Reactor> {
-    Ok(Reactor::of(&*core()?))
-}
-pub(super) fn now() -> io::Result<std::time::Instant> {
-    Ok(core()?.fresh_now())
 }
 
 /// A home: id of the reactor, slot of the watch, who waits. 0: none.

@@ -7,8 +7,8 @@ use crate::error::TimedOut;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 pub(super) struct Socket<S: AsRawFd> {
@@ -227,6 +227,21 @@ impl<S: AsRawFd> Socket<S> {
                 // It finds, moves, or says who holds it.
                 Parked::Moved => tried = true,
             }
+        }
+    }
+}
+
+/// Ends a socket of which clones are left when its owner is through with it.
+pub struct Ender<S: AsRawFd>(Weak<Socket<S>>);
+impl<S: AsRawFd + AsFd> Ender<S> {
+    pub(super) fn of(socket: &Arc<Socket<S>>) -> Self {
+        Ender(Arc::downgrade(socket))
+    }
+    pub(in crate::green) fn end(self) {
+        if let Some(socket) = self.0.upgrade() {
+            // Fails when the peer has gone, and then there is nothing to end.
+            let _ = socket2::SockRef::from(&socket.inner).shutdown(Shutdown::Both);
+            socket.ended(Shutdown::Both);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::addresses::each;
 use super::chunk::Chunk;
 use super::face::{face, streaming};
 use super::place::Direction::{Read, Write};
-use super::socket::{Socket, zero_timeout};
+use super::socket::{Ender, Socket, zero_timeout};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
@@ -172,4 +172,4 @@ impl TcpStream {
 }
 face! { TcpStream(std::net::TcpStream as std::net::TcpStream) timeouts }
 // 0 is the end, which stays. Less than there was room for is all there was.
-streaming! { TcpStream, "input from a TcpStream", "room to write to a TcpStream", |n, size| 0 < n && n < size }
+streaming! { TcpStream(std::net::TcpStream), "input from a TcpStream", "room to write to a TcpStream", |n, size| 0 < n && n < size }

@@ -2,7 +2,7 @@
 use crate::green::net::chunk::Chunk;
 use crate::green::net::face::{face, streaming};
 use crate::green::net::place::Direction::{Read, Write};
-use crate::green::net::socket::Socket;
+use crate::green::net::socket::{Ender, Socket};
 use crate::green::task::prepare;
 use std::io;
 use std::net::Shutdown;
@@ -111,11 +111,7 @@ impl UnixStream {
         self.0.ended(how);
         done
     }
-    /// Whether there are no clones of it.
-    pub(in crate::green) fn is_last(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
-    }
 }
 face! { UnixStream(std::os::unix::net::UnixStream as std::os::unix::net::UnixStream) timeouts }
 // A read ends before a message that carries descriptors, so less than there was room for may not be all there was.
-streaming! { UnixStream, "input from a UnixStream", "room to write to a UnixStream", |_n, _size| false }
+streaming! { UnixStream(std::os::unix::net::UnixStream), "input from a UnixStream", "room to write to a UnixStream", |_n, _size| false }
