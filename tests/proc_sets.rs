@@ -1,4 +1,5 @@
 //! Sets and pools of procs, and what `proc` has beside links: who is in, who has left, what is told of failures.
+#![cfg(feature = "green")]
 mod guard;
 
 use guard::{guarded, logged};

@@ -1,4 +1,5 @@
 //! The queues of Eventlet's `queue` module and `Channel`: who gets what, in which order, and what stays when somebody leaves.
+#![cfg(feature = "green")]
 mod guard;
 
 use guard::guarded;
