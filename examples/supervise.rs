@@ -41,8 +41,8 @@ fn supervise() -> Result<(u32, u32)> {
     let ends = Queue::new();
     let mut workers: Vec<Worker> =
         ["careful", "clumsy", "hopeless"].map(|name| Worker { name, done: Rc::default(), restarts: 0 }).into();
-    for number in 0..workers.len() {
-        start(&workers[number], number, &ends);
+    for (number, worker) in workers.iter().enumerate() {
+        start(worker, number, &ends);
     }
     let (mut running, mut given_up) = (workers.len(), 0);
     while running > 0 {
@@ -82,7 +82,7 @@ fn work(name: &str, done: &Cell<u32>) -> Result {
         let job = done.get() + 1;
         match name {
             "hopeless" if job == 2 => return Err(Failure::msg("no idea how to do job 2")),
-            "clumsy" if job % 2 == 0 => {
+            "clumsy" if job.is_multiple_of(2) => {
                 // It has done the job before it drops it.
                 done.set(job);
                 panic!("dropped job {job}");

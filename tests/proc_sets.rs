@@ -84,8 +84,8 @@ fn a_running_set_forgets_those_that_have_ended_and_waits_for_those_that_come_mea
 #[test]
 fn a_set_that_is_killed_is_empty_and_whoever_was_taken_out_runs_on() {
     passes(|| {
-        let set: RunningProcSet<()> = (0..3).map(|_| proc::spawn(|| Ok(sleep(LONG)))).collect();
-        let free = proc::spawn(|| Ok(sleep(Duration::from_millis(3))));
+        let set: RunningProcSet<()> = (0..3).map(|_| proc::spawn(|| sleep(LONG))).collect();
+        let free = proc::spawn(|| sleep(Duration::from_millis(3)));
         set.add(free.clone());
         assert!(set.discard(&free) && !set.discard(&free));
         set.kill_all_and_wait()?;
@@ -159,7 +159,7 @@ fn a_pool_runs_so_many_and_a_slot_is_free_however_its_proc_ends() {
 fn whoever_is_interrupted_while_the_pool_is_full_takes_no_slot() {
     passes(|| {
         let pool = Pool::new(1);
-        let busy = pool.spawn(|| Ok(sleep(LONG)));
+        let busy = pool.spawn(|| sleep(LONG));
         let other = pool.clone();
         let spawner = spawn(move || drop(other.spawn(|| Ok(()))));
         yield_now();
