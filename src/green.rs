@@ -28,6 +28,13 @@
 //! | `task` | not mirrored: nothing there waits, write `std::task` |
 //! | `arch`, `assert_matches`, `intrinsics`, `simd`, `u8` and the like (deprecated modules), what is unstable | not mirrored |
 //!
+//! What is left of std itself holds up the OS thread, and with it the loop and every green thread on it: `std::thread::sleep`,
+//! `join` and `scope`, std's locks, conditions and channels where they wait, std's sockets, files and children; and so do rayon's
+//! scopes and whatever a C library waits for. Give such code to [`tpool`]; the [watchdog](debug) finds what was overlooked. Two traps
+//! are worse than slow. A lock of std that is held while its green thread waits here stops the thread for ever when another green
+//! thread wants it (`println!` inside a `std::io::stdout().lock()`, a logger that waits): hold green ones. And a `RefCell` borrowed
+//! over a wait, or in the closure of a `thread_local!`'s `with`, is found borrowed by others, who panic.
+//!
 //! Names without a path are not changed by this: `println!`, and `thread_local!`, whose values all green threads of the OS
 //! thread share.
 // Running and waiting.

@@ -67,6 +67,8 @@ mod green {
         assert_usage("tour", &["there"]);
         assert_usage("convert_protocol", &["there"]);
         assert_usage("process_pipeline", &["there"]);
+        assert_usage("producer_consumer", &["many"]);
+        assert_usage("supervise", &["whom"]);
         assert_usage("client", &["no port"]);
         assert_usage("client", &["localhost:80", "more"]);
         assert_usage("chat_server", &["nonsense"]);
@@ -78,6 +80,18 @@ mod green {
         assert_usage("http_proxy", &["0", "--timeout", "soon"]);
         assert_usage("echo_server", &[]);
         assert_usage("echo_server", &["127.0.0.1:0", "--style", "loud"]);
+    }
+
+    #[test]
+    fn the_examples_that_end_by_themselves_show_their_work() {
+        let (status, output, errors) = Program::example("producer_consumer", &["30"]).finish();
+        assert!(status.success(), "{status}: {output:?}{errors}");
+        assert_eq!(output.last().map(String::as_str), Some("all 30 jobs are done"));
+        let (status, output, errors) = Program::example("supervise", &[]).finish();
+        assert!(status.success() && errors.is_empty(), "{status}: {output:?}{errors}");
+        for line in ["11 jobs are done, 1 worker was given up", "hopeless failed", "the slow one has tidied up"] {
+            assert!(output.iter().any(|said| said.contains(line)), "{line}: {output:?}");
+        }
     }
 
     #[test]

@@ -427,7 +427,7 @@ fn a_kill_or_a_deadline_in_any_call_frees_its_direction() {
         ]
     };
     for call in calls() {
-        let thread = spawn(move || call());
+        let thread = spawn(call);
         sleep(Duration::from_millis(1));
         assert!(!thread.is_finished());
         thread.kill();

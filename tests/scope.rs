@@ -54,7 +54,7 @@ fn never() -> &'static Cell<bool> {
 #[test]
 fn green_threads_borrow_from_their_maker_and_have_ended_when_scope_returns() {
     guarded(|| {
-        let words = vec!["a".to_owned(), "b".to_owned()];
+        let words = ["a".to_owned(), "b".to_owned()];
         let mut counted = 0;
         let order = RefCell::new(Vec::new());
         let value = scope(|s| {

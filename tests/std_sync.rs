@@ -205,13 +205,13 @@ fn in_a_callback_what_would_wait_panics_and_what_need_not_is_fine() {
         assert_eq!(*mutex.lock().unwrap(), 0);
         let (send, recv) = sync_channel(1);
         send.send(1).unwrap();
-        assert!(panic_of(|| drop(send.send(2))).contains("main loop"));
+        assert!(panic_of(|| send.send(2)).contains("main loop"));
         assert_eq!(recv.recv(), Ok(1));
-        assert!(panic_of(|| drop(recv.recv())).contains("main loop"));
+        assert!(panic_of(|| recv.recv()).contains("main loop"));
         assert_eq!(recv.try_recv(), Err(TryRecvError::Empty));
         let changed = Condvar::new();
         assert!(panic_of(|| drop(changed.wait(mutex.lock().unwrap()))).contains("main loop"));
-        assert!(panic_of(|| drop(Barrier::new(2).wait())).contains("main loop"));
+        assert!(panic_of(|| Barrier::new(2).wait()).contains("main loop"));
         // That was a panic with the mutex locked.
         assert_eq!(*mutex.lock().unwrap_err().into_inner(), 0);
     });
@@ -606,6 +606,74 @@ fn items_are_dropped_when_nothing_is_locked() {
     });
 }
 
+/// Permits by a mutex and a condition; given back by a destructor, which may run in a kill.
+struct Permits(Mutex<usize>, Condvar);
+struct Permit<'a>(&'a Permits);
+impl Permits {
+    fn acquire(&self) -> Permit<'_> {
+        let mut free = self.1.wait_while(self.0.lock().unwrap(), |free| *free == 0).unwrap();
+        *free -= 1;
+        Permit(self)
+    }
+}
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap() += 1;
+        self.0.1.notify_one();
+    }
+}
+
+// G9, UA-09
+#[test]
+fn a_kill_at_any_moment_loses_no_permit_no_lock_and_no_item() {
+    guarded(|| {
+        for moment in 0..120 {
+            for victim in 0..4 {
+                let permits = Arc::new(Permits(Mutex::new(2), Condvar::new()));
+                let (mutex, lock) = (Arc::new(Mutex::new(0)), Arc::new(RwLock::new(0)));
+                let (send, recv) = sync_channel(1);
+                let items = spawn(move || Ok(recv.iter().count()));
+                let workers: Vec<_> = (0..4)
+                    .map(|n| {
+                        let (permits, mutex, lock) = (Arc::clone(&permits), Arc::clone(&mutex), Arc::clone(&lock));
+                        let send = send.clone();
+                        spawn(move || {
+                            for round in 0..3 {
+                                let permit = permits.acquire();
+                                yield_now();
+                                let mut held = mutex.lock().unwrap();
+                                yield_now();
+                                *held += 1;
+                                drop(held);
+                                drop(permit);
+                                if (n + round) % 2 == 0 {
+                                    *lock.write().unwrap() += 1;
+                                } else {
+                                    let _read = lock.read().unwrap();
+                                    yield_now();
+                                }
+                                send.send(n).unwrap();
+                            }
+                        })
+                    })
+                    .collect();
+                drop(send);
+                for _ in 0..moment {
+                    yield_now();
+                }
+                workers[victim].kill();
+                let ended = workers.into_iter().map(|worker| worker.wait().is_ok());
+                let ended = ended.filter(|ended| *ended).count();
+                assert!(ended >= 3, "{moment} {victim}");
+                let items = items.wait().unwrap();
+                assert!(items >= 9 && (ended < 4 || items == 12), "{moment} {victim}");
+                assert_eq!(*permits.0.lock().unwrap(), 2, "{moment} {victim}");
+                assert!(mutex.try_lock().is_ok() && lock.try_write().is_ok());
+            }
+        }
+    });
+}
+
 /// Runs `work` on so many OS threads at once, each with green threads of its own where `greens` is not zero.
 fn on_threads(threads: usize, greens: usize, work: impl Fn(usize) + Send + Sync + 'static) {
     let work = Arc::new(work);
@@ -749,7 +817,7 @@ fn killed_and_late_waiters_lose_no_ticket_across_os_threads() {
         for _ in 0..300 {
             *shared.0.lock().unwrap() += 1;
             shared.1.notify_one();
-            if taken.load(Ordering::Relaxed) % 3 == 0 {
+            if taken.load(Ordering::Relaxed).is_multiple_of(3) {
                 std::thread::yield_now();
             }
         }

@@ -281,6 +281,41 @@ fn a_thread_that_joins_itself_is_told() {
     });
 }
 
+#[test]
+fn a_scope_joins_those_that_borrow_on_every_way_out() {
+    guarded(|| {
+        let trace = Trace::new();
+        let shared = Cell::new(0);
+        let killed = thread::scope(|s| {
+            let waits = s.spawn(|| thread::sleep(LONG));
+            s.spawn(|| {
+                thread::sleep(SHORT);
+                shared.set(shared.get() + 1);
+            });
+            yield_now();
+            waits.kill();
+            assert_eq!(waits.thread().name(), None);
+            waits.join()
+        });
+        assert!(is_killed(killed));
+        assert_eq!(shared.get(), 1);
+        let late = with_timeout(SHORT, || {
+            thread::scope(|s| {
+                s.spawn(|| {
+                    let _guard = trace.on_drop("unwound");
+                    thread::sleep(LONG);
+                });
+            });
+        });
+        assert!(late.is_err());
+        assert_eq!(trace.take(), ["unwound"]);
+        let words = panic_of(|| thread::scope(|s| drop(s.spawn(|| panic!("on purpose")))));
+        assert!(words.contains("panicked"), "{words}");
+        let error = thread::scope(|s| Builder::new().stack_size(usize::MAX / 2).spawn_scoped(s, || ()).unwrap_err());
+        assert!(!error.to_string().is_empty());
+    });
+}
+
 // D8
 #[test]
 fn main_is_told_when_it_joins_what_never_ends() {

@@ -303,7 +303,7 @@ impl Hub {
     /// Implicit mode: the loop in a greenlet of its own, without signal handlers, whose parent is MAIN.
     fn start_loop(self: &Rc<Self>) -> Result<()> {
         let hub = Rc::clone(self);
-        let main_loop = Greenlet::spawn_managed(Some(LOOP_STACK), &Greenlet::current(), move || hub.run_loop())?;
+        let main_loop = Greenlet::spawn_managed(Some(LOOP_STACK), &Greenlet::main(), move || hub.run_loop())?;
         main_loop.set_name("the main loop");
         let idle = Rc::downgrade(self);
         self.core.set_idle_hook(Some(Rc::new(move || {

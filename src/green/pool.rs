@@ -76,7 +76,7 @@ impl GreenPool {
         GreenPool(Places::new(size))
     }
 
-    /// Runs `f` in a green thread of its own, as [`spawn`](super::spawn) does, when there is a place.
+    /// Runs `f` in a green thread of its own, as [`spawn`] does, when there is a place.
     ///
     /// Dropping the handle detaches. A job that is killed before it began never runs.
     ///

@@ -13,16 +13,19 @@
 //! | std | here |
 //! |---|---|
 //! | `spawn`, `Builder`, `JoinHandle`, `Thread`, `ThreadId`, `current`, `Result` | mirrored; `JoinHandle::kill` is added |
+//! | `scope`, `Scope`, `ScopedJoinHandle`, `Builder::spawn_scoped` | mirrored, on [`green::scope`](mod@super::scope) |
 //! | `sleep`, `yield_now`, `park`, `park_timeout` | mirrored; `sleep` of zero lets the others run once |
 //! | `panicking`, `available_parallelism` | std's own. `panicking` is also `true` while a kill unwinds |
-//! | `LocalKey`, `AccessError`, `thread_local!` | those of [`local`](super::local): green-local |
+//! | `LocalKey`, `AccessError`, `thread_local!` | those of [`local`](mod@super::local): green-local |
 //! | `sleep_ms`, `park_timeout_ms`, deprecated in std | not mirrored |
 //! | unstable: `sleep_until`, `ThreadId::as_u64`, `spawn_unchecked`, `add_spawn_hook` | not mirrored |
 mod handle;
 mod join;
+mod scoped;
 
 pub use handle::{Thread, ThreadId, current};
 pub use join::{Builder, JoinHandle};
+pub use scoped::{Scope, ScopedJoinHandle, scope};
 
 pub use super::local::{AccessError, LocalKey};
 #[doc(no_inline)]

@@ -1,12 +1,12 @@
 //! Closures that borrow from somebody's stack, given to who only takes what borrows nothing; and the count of them.
 //!
-//! `green::scope` alone calls this. What must never happen here: a way by which a `Lender` goes while something that it lent
+//! `green::scope` alone calls this, and `green::thread::scope` through it. What must never happen here: a way by which a `Lender` goes while something that it lent
 //! is still there.
 //!
 //! # Contract
 //!
-//! A `Lender` is kept in the frame of `green::scope::scope`, as a field of the `Scope` that is borrowed for `'scope`; it is
-//! neither moved nor forgotten there. That frame is left by returning or unwinding, which drops the `Lender`, or never:
+//! A `Lender` is kept in the frame of `green::scope::scope`, or of `green::thread::scope`, as a field of the `Scope` that is
+//! borrowed for `'scope`; it is neither moved nor forgotten there. That frame is left by returning or unwinding, which drops the `Lender`, or never:
 //! greenlets whose frames are not unwound keep their stacks for ever (contract of this floor, 3), so that what was borrowed
 //! stays where it is.
 use std::cell::Cell;

@@ -62,6 +62,19 @@ fn threads() {
     let fails = thread::spawn(|| std::panic::panic_any("on purpose"));
     say(fails.join().map_err(|payload| *payload.downcast::<&str>().unwrap()));
 
+    let numbers = [1, 2, 3];
+    let mut sum = 0;
+    let (doubled, named) = thread::scope(|s| {
+        let doubled = s.spawn(|| numbers.iter().map(|n| n * 2).collect::<Vec<_>>());
+        s.spawn(|| sum = numbers.iter().sum());
+        let named = thread::Builder::new().name("scoped".to_string());
+        let named = named.spawn_scoped(s, || thread::current().name().map(str::to_owned)).unwrap();
+        let fails = s.spawn(|| std::panic::panic_any(5u8));
+        say(fails.join().map_err(|payload| *payload.downcast::<u8>().unwrap()));
+        (doubled.join().unwrap(), named.join().unwrap())
+    });
+    say((doubled, named, sum));
+
     let parked = thread::spawn(|| {
         thread::park();
         "unparked"
@@ -70,8 +83,9 @@ fn threads() {
     say(parked.join().unwrap());
     let start = Instant::now();
     thread::sleep(Duration::from_millis(3));
-    thread::park_timeout(Duration::from_millis(3));
-    say(start.elapsed() >= Duration::from_millis(5));
+    say(start.elapsed() >= Duration::from_millis(3));
+    thread::current().unpark();
+    thread::park_timeout(Duration::from_secs(60));
     say(thread::panicking());
 }
 

@@ -56,6 +56,8 @@ struct Link<T> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wants {
     Both,
+    /// To know of the end, whatever the outcome: nobody has seen a failure for that.
+    End,
     Value,
     Failure,
 }
@@ -192,6 +194,21 @@ impl<T: 'static> Source<T> {
     pub fn link_exception(&self, listener: impl Listener<T>) -> LinkId {
         self.0.tell(Wants::Failure, listener)
     }
+    /// Calls `f` in the main loop when the outcome is there. Whoever learns of it so has not seen a failure.
+    pub(super) fn at_end(&self, f: impl FnOnce() + 'static) -> LinkId {
+        self.0.add(Wants::End, Box::new(move |_| f()))
+    }
+    /// Waits for the outcome, without looking at it.
+    #[track_caller]
+    pub(super) fn wait_end(&self) -> Result<()> {
+        if self.0.outcome.get().is_none() {
+            if self.0.about.as_ref().is_some_and(Task::is_running) {
+                return Err(WaitsForItself.into());
+            }
+            self.0.waiters.wait("the end of a proc", None)?;
+        }
+        Ok(())
+    }
     /// Removes a link. Returns whether it was there.
     pub fn unlink(&self, link: LinkId) -> bool {
         let removed = {
@@ -279,7 +296,7 @@ impl<T: 'static> Runnable for Inner<T> {
                     drop(link.call);
                 }
             });
-            if wanted && outcome.is_err() {
+            if wanted && link.wants != Wants::End && outcome.is_err() {
                 self.observed.set(true);
             }
             if let Err(failure) = told {

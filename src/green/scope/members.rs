@@ -104,7 +104,8 @@ impl Members {
                 child.task.drop_unstarted();
             }
             deadlocks += 1;
-            if !self.is_empty() && !(failure.is::<Deadlock>() && deadlocks <= DEADLOCKS) {
+            let again = failure.is::<Deadlock>() && deadlocks <= DEADLOCKS;
+            if !self.is_empty() && !again {
                 never_return("cannot leave its scope: green threads of it live, and there is no way to wait for them");
             }
         }

@@ -103,7 +103,7 @@ impl<R> Line<R> {
                 if place.is_first()
                     && let Some(got) = attempt()
                 {
-                    place.is_served();
+                    place.served();
                     return Ok(got);
                 }
                 match sleeper.park(reason, None) {
@@ -133,7 +133,7 @@ impl<R> Line<R> {
         }
         let called = sleeper.park(reason, limit)?;
         if called || place.was_called() {
-            place.is_served();
+            place.served();
             return Ok(true);
         }
         Ok(false)
@@ -155,7 +155,7 @@ impl<R> Place<'_, R> {
         self.sleeper.leave()
     }
     /// Nothing is to be passed on.
-    fn is_served(self) {
+    fn served(self) {
         self.line.remove(self.sleeper);
         std::mem::forget(self);
     }

@@ -3,10 +3,8 @@
 //! The value is in a `std::sync::Mutex` that is only ever tried; the line is beside it.
 use super::line::{Line, insist};
 use super::poison::{Mark, Poison};
-use crate::green::task::remote_waker::this_thread;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{self, LockResult, PoisonError, TryLockError, TryLockResult};
 
 /// How often one tries again before it waits, where the lock is held on another OS thread and will soon be given up.
@@ -39,8 +37,6 @@ const SPINS: usize = 100;
 pub struct Mutex<T: ?Sized> {
     line: Line,
     poison: Poison,
-    /// The OS thread that has locked it last.
-    holder: AtomicUsize,
     data: sync::Mutex<T>,
 }
 
@@ -66,7 +62,7 @@ impl<T: ?Sized> Drop for Release<'_, T> {
 impl<T> Mutex<T> {
     /// An unlocked one.
     pub const fn new(value: T) -> Self {
-        Mutex { line: Line::new(), poison: Poison::new(), holder: AtomicUsize::new(0), data: sync::Mutex::new(value) }
+        Mutex { line: Line::new(), poison: Poison::new(), data: sync::Mutex::new(value) }
     }
     /// What it protects.
     ///
@@ -122,21 +118,18 @@ impl<T: ?Sized> Mutex<T> {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        self.holder.store(this_thread(), Ordering::Relaxed);
+        self.poison.hold();
         Some(data)
     }
     #[inline]
     fn guard<'a>(&'a self, data: sync::MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
         self.poison.check(MutexGuard { mark: self.poison.mark(), data, release: Release(self) })
     }
-    fn is_held_here(&self) -> bool {
-        self.holder.load(Ordering::Relaxed) == this_thread()
-    }
     #[cold]
     #[track_caller]
     fn lock_later(&self) -> sync::MutexGuard<'_, T> {
         for _ in 0..SPINS {
-            if self.is_held_here() || !self.line.is_empty() {
+            if self.poison.is_held_here() || !self.line.is_empty() {
                 break;
             }
             std::hint::spin_loop();
@@ -146,7 +139,7 @@ impl<T: ?Sized> Mutex<T> {
         }
         match self.line.serve(|| (), "a Mutex", || self.attempt()) {
             Ok(data) => data,
-            Err(failure) => insist(&failure, "a Mutex", || self.is_held_here(), || self.attempt()),
+            Err(failure) => insist(&failure, "a Mutex", || self.poison.is_held_here(), || self.attempt()),
         }
     }
     /// Whether somebody has panicked with it locked.

@@ -57,6 +57,7 @@ impl Drop for Ending<'_> {
             false if failure::is_panicking() => POISONED,
             false => self.before,
         };
+        self.once.runner.store(0, Ordering::Relaxed);
         self.once.state.store(state, Ordering::Release);
         if !self.once.line.is_still_empty() {
             self.once.line.call_all();

@@ -1,24 +1,39 @@
-//! Poisoning as std's, but only by panics: a kill or a deadline that unwinds a green thread leaves its locks clean.
+//! Poisoning as std's, but only by panics: a kill or a deadline that unwinds a green thread leaves its locks clean. And which
+//! OS thread has a lock, for destructors that want it.
 use crate::failure;
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::green::task::remote_waker::this_thread;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{LockResult, PoisonError};
 
-pub(super) struct Poison(AtomicBool);
+pub(super) struct Poison {
+    is_there: AtomicBool,
+    /// The OS thread that has the lock, as soon as it has said so.
+    holder: AtomicUsize,
+}
 
 impl Poison {
     pub(super) const fn new() -> Self {
-        Poison(AtomicBool::new(false))
+        Poison { is_there: AtomicBool::new(false), holder: AtomicUsize::new(0) }
     }
     #[inline]
     pub(super) fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_there.load(Ordering::Relaxed)
     }
     pub(super) fn clear(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.is_there.store(false, Ordering::Relaxed);
     }
     #[inline]
     pub(super) fn check<G>(&self, guard: G) -> LockResult<G> {
         if self.get() { Err(PoisonError::new(guard)) } else { Ok(guard) }
+    }
+    /// The lock has just been taken.
+    #[inline]
+    pub(super) fn hold(&self) {
+        self.holder.store(this_thread(), Ordering::Relaxed);
+    }
+    /// Never said of a lock that another OS thread has: whoever gives it up takes its own name away first.
+    pub(super) fn is_held_here(&self) -> bool {
+        self.holder.load(Ordering::Relaxed) == this_thread()
     }
     /// For a guard, which drops it before it unlocks.
     #[inline]
@@ -34,8 +49,9 @@ pub(super) struct Mark<'a> {
 impl Drop for Mark<'_> {
     #[inline]
     fn drop(&mut self) {
+        self.poison.holder.store(0, Ordering::Relaxed);
         if !self.was_unwinding && std::thread::panicking() && failure::is_panicking() {
-            self.poison.0.store(true, Ordering::Relaxed);
+            self.poison.is_there.store(true, Ordering::Relaxed);
         }
     }
 }

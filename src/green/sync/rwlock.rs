@@ -3,10 +3,8 @@
 //! The value is in a `std::sync::RwLock` that is only ever tried; the line is beside it.
 use super::line::{Line, insist};
 use super::poison::{Mark, Poison};
-use crate::green::task::remote_waker::this_thread;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{self, LockResult, PoisonError, TryLockError, TryLockResult};
 
 /// [`std::sync::RwLock`], whose waits park the green thread.
@@ -30,8 +28,6 @@ use std::sync::{self, LockResult, PoisonError, TryLockError, TryLockResult};
 pub struct RwLock<T: ?Sized> {
     line: Line<Role>,
     poison: Poison,
-    /// The OS thread that has written last.
-    writer: AtomicUsize,
     data: sync::RwLock<T>,
 }
 
@@ -71,7 +67,7 @@ impl<T: ?Sized> Drop for Release<'_, T> {
 impl<T> RwLock<T> {
     /// An unlocked one.
     pub const fn new(value: T) -> Self {
-        RwLock { line: Line::new(), poison: Poison::new(), writer: AtomicUsize::new(0), data: sync::RwLock::new(value) }
+        RwLock { line: Line::new(), poison: Poison::new(), data: sync::RwLock::new(value) }
     }
     /// What it protects.
     ///
@@ -158,7 +154,7 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     fn attempt_write(&self) -> Option<sync::RwLockWriteGuard<'_, T>> {
         let data = tried(self.data.try_write())?;
-        self.writer.store(this_thread(), Ordering::Relaxed);
+        self.poison.hold();
         Some(data)
     }
     #[inline]
@@ -171,7 +167,7 @@ impl<T: ?Sized> RwLock<T> {
     }
     /// A writer of this OS thread has it.
     fn is_written_here(&self) -> bool {
-        self.writer.load(Ordering::Relaxed) == this_thread() && tried(self.data.try_read()).is_none()
+        self.poison.is_held_here() && tried(self.data.try_read()).is_none()
     }
     #[cold]
     #[track_caller]
@@ -211,6 +207,7 @@ impl<T: ?Sized> RwLock<T> {
     fn unlocked(&self) {
         self.line.tell_first_if(|role| match role {
             Role::Reader => true,
+            // A probe, let go at once.
             Role::Writer => tried(self.data.try_write()).is_some(),
         });
     }

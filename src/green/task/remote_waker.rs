@@ -100,7 +100,7 @@ impl Sleeper {
             entry.insert(Seat { node: Arc::clone(&node), waiter: None });
             node
         });
-        Ok(node.map_or_else(|_| Sleeper::plain(), |node| Sleeper::with(node)))
+        Ok(node.map_or_else(|_| Sleeper::plain(), Sleeper::with))
     }
     fn with(node: Arc<Node>) -> Sleeper {
         Sleeper { node, only_here: Cell::new(false), stays: PhantomData }

@@ -40,6 +40,16 @@ impl Builder {
         self.stack_size = Some(size);
         self
     }
+    pub(super) fn prepared(self) -> (green_thread::Builder, Thread) {
+        let mut builder = green_thread::Builder::default();
+        if let Some(name) = &self.name {
+            builder = builder.name(name.clone());
+        }
+        if let Some(size) = self.stack_size {
+            builder = builder.stack_size(size);
+        }
+        (builder, Thread::new(self.name))
+    }
     /// Starts it. Never waits. Unlike std's it takes closures and gives values that are not `Send`: green threads never leave
     /// their OS thread.
     ///
@@ -51,14 +61,7 @@ impl Builder {
         F: FnOnce() -> T + 'static,
         T: 'static,
     {
-        let mut builder = green_thread::Builder::default();
-        if let Some(name) = &self.name {
-            builder = builder.name(name.clone());
-        }
-        if let Some(size) = self.stack_size {
-            builder = builder.stack_size(size);
-        }
-        let thread = Thread::new(self.name);
+        let (builder, thread) = self.prepared();
         let packet = Arc::new(Packet { slot: Mutex::default(), thread, site: Location::caller() });
         let body = {
             let packet = Arc::clone(&packet);
@@ -155,7 +158,7 @@ impl<T> Packet<T> {
     }
 }
 
-fn payload_of(failure: &Failure) -> Box<dyn Any + Send> {
+pub(super) fn payload_of(failure: &Failure) -> Box<dyn Any + Send> {
     match failure.check::<Killed>() {
         Some(killed) => Box::new(*killed),
         None => Box::new(failure.clone()),
