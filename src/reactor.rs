@@ -8,8 +8,6 @@
 pub(crate) mod core;
 pub(crate) mod driver;
 mod future;
-#[cfg(feature = "green")]
-mod hear;
 mod house;
 #[cfg(feature = "green")]
 mod list;

@@ -102,7 +102,7 @@ fn watched(fd: RawFd) -> io::Result<Rc<Foreign>> {
             registered => return registered.map(|()| foreign),
         }
     }
-    let watch = Watch::unplaced(core.reserve());
+    let watch = Watch::unplaced(core.reserve(), fd);
     core.install_source(watch.token(), watch.clone());
     let registered = core.driver().register_fd(fd, watch.token());
     if let Err(error) = registered {

@@ -56,14 +56,15 @@ const WAITING: u8 = 4;
 pub(super) struct Watch {
     word: Cell<u64>,
     token: usize,
+    fd: RawFd,
     flags: Cell<u8>,
     waiters: [Cell<Option<Waiter>>; 2],
 }
 
 impl Watch {
     /// One of no place, for whoever keeps it himself.
-    pub(super) fn unplaced(token: usize) -> Rc<Watch> {
-        Rc::new(Watch { word: Cell::new(0), token, flags: Cell::new(0), waiters: Default::default() })
+    pub(super) fn unplaced(token: usize, fd: RawFd) -> Rc<Watch> {
+        Rc::new(Watch { word: Cell::new(0), token, fd, flags: Cell::new(0), waiters: Default::default() })
     }
     pub(super) fn token(&self) -> usize {
         self.token
@@ -166,6 +167,9 @@ impl Source for Watch {
     fn kind(&self) -> Kind {
         Kind::GreenSocket
     }
+    fn fd(&self) -> Option<RawFd> {
+        Some(self.fd)
+    }
     fn about(&self) -> About {
         let mut about = About { reads: self.has(WAITING, Read), writes: self.has(WAITING, Write), ..About::default() };
         for (direction, what) in [(Read, "reads"), (Write, "writes")] {
@@ -249,7 +253,7 @@ impl Place {
         let token = core.reserve();
         // Ready until an operation says otherwise: there has been no edge yet.
         let flags = Cell::new(Read.bit() | Write.bit());
-        let watch = Rc::new(Watch { word: Cell::new(0), token, flags, waiters: Default::default() });
+        let watch = Rc::new(Watch { word: Cell::new(0), token, fd, flags, waiters: Default::default() });
         let slot = HERE.with(|here| {
             let slot = here.watches.borrow_mut().insert(Rc::clone(&watch)) as u32;
             watch.word.set(word(here.id.get(), slot));
