@@ -132,14 +132,14 @@ impl World {
         }));
         let jobs = self.jobs.clone();
         workers.push(self.worker(move || {
-            let squares = jobs.imap(
+            let mut squares = jobs.imap(
                 |n: u32| {
                     yield_now();
                     Ok(n * n)
                 },
                 0..4,
             );
-            squares.map(|square| square.map(drop)).collect()
+            squares.try_for_each(|square| square.map(drop))
         }));
         let jobs = self.jobs.clone();
         workers.push(self.worker(move || {
@@ -183,14 +183,16 @@ impl World {
             let linked = proc::spawn(move || {
                 sender.send(1)?;
                 changer.send(1)?;
-                drop(send.send(2));
+                // Nobody takes it when its reader was killed.
+                let _ = send.send(2);
                 Ok(())
             });
             linked.link_to(proc::current());
             values.recv()?;
             level.changed()?;
-            drop(receive.recv());
-            Ok(sleep(LONG))
+            let _ = receive.recv();
+            sleep(LONG);
+            Ok(())
         }));
         assert_eq!(workers.len(), WORKERS - 1);
         let semaphore = self.semaphore.clone();
