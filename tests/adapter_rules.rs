@@ -162,7 +162,7 @@ fn whatever_times_out_is_found_by_one_question() {
             ("with_timeout", with_timeout(SHORT, || sleep(LONG)).unwrap_err().into()),
             ("Event", Event::<()>::new().wait_timeout(SHORT).unwrap_err()),
             ("Queue::wait_timeout", Queue::<()>::new().wait_timeout(SHORT).unwrap_err()),
-            ("Queue::put_timeout", Queue::bounded(0).put_timeout((), SHORT).unwrap_err()),
+            ("Queue::put_timeout", Queue::bounded(0).put_timeout((), SHORT).unwrap_err().into()),
             ("GreenTransport", conn.recv_timeout(SHORT).unwrap_err()),
             ("TcpStream", socket.read(&mut [0]).unwrap_err().into()),
             ("Deferred", block_on(Deferred::<()>::new().1.add_timeout(SHORT, &reactor)).unwrap_err()),

@@ -3,6 +3,7 @@
 mod guard;
 use guard::{Trace, guarded, logged, panic_of};
 use std::time::{Duration, Instant};
+use twistlet::green::event::Metaphore;
 use twistlet::green::{Event, GreenThread, sleep, spawn, wait_all, with_timeout, yield_now};
 use twistlet::{Failure, TimedOut};
 
@@ -229,5 +230,44 @@ fn one_waiter_that_panics_does_not_keep_the_others_from_waking() {
         assert_eq!(*outcomes[0].as_ref().unwrap(), 0);
         assert!(outcomes[1].as_ref().unwrap_err().is_panic());
         assert_eq!(*outcomes[2].as_ref().unwrap(), 2);
+    });
+}
+
+// EQS-11, EV-13
+#[test]
+fn a_metaphore_is_waited_for_until_it_comes_to_zero() {
+    guarded(|| {
+        let pending = Metaphore::new();
+        pending.wait();
+        assert!(pending.wait_timeout(Duration::ZERO));
+        pending.inc(2);
+        assert!(!pending.wait_timeout(SHORT) && !pending.wait_timeout(Duration::ZERO));
+        let decs: Vec<_> = (0..2)
+            .map(|_| {
+                let pending = pending.clone();
+                spawn(move || pending.dec(1))
+            })
+            .collect();
+        pending.wait();
+        assert!(decs.iter().all(GreenThread::is_finished), "after the second");
+        pending.dec(5);
+        assert_eq!(pending.count(), 0, "never below");
+    });
+}
+
+// EV-02, EV-03
+#[test]
+fn an_event_tells_its_kinds_of_outcome_apart() {
+    guarded(|| {
+        let event = Event::new();
+        assert!(!event.has_result() && !event.has_exception() && event.poll().is_none());
+        event.send(1);
+        assert!(event.has_result() && !event.has_exception());
+        assert_eq!((event.poll_result(), event.poll_exception()), (Some(1), None));
+        event.reset();
+        event.send_exception(Failure::msg("sent"));
+        assert!(!event.has_result() && event.has_exception() && event.poll().is_some());
+        assert_eq!(event.poll_result(), None);
+        assert_eq!(event.poll_exception().map(|failure| failure.to_string()).as_deref(), Some("sent"));
     });
 }

@@ -2,14 +2,14 @@
 #![cfg(feature = "green")]
 mod guard;
 
-use guard::guarded;
+use guard::{guarded, logged};
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 use twistlet::error::Killed;
-use twistlet::green::queue::{LifoQueue, LightQueue, PriorityQueue};
+use twistlet::green::queue::{Full, LifoQueue, LightQueue, PriorityQueue};
 use twistlet::green::{Channel, Queue, sleep, spawn, wait_all, with_timeout, yield_now};
 use twistlet::{Reactor, TimedOut};
 
@@ -178,7 +178,7 @@ fn a_put_that_does_not_wait_needs_a_getter_on_a_queue_without_room() {
     // EQS-37, LQ-07
     passes(|| {
         let queue = LightQueue::bounded(0);
-        assert_eq!(queue.try_put(1), Err(1));
+        assert_eq!(queue.try_put(1), Err(Full(1)));
         let other = queue.clone();
         let getter = spawn(move || other.get());
         yield_now();
@@ -464,4 +464,98 @@ proptest! {
             Ok(())
         });
     }
+}
+
+#[test]
+fn a_comparison_that_panics_loses_no_item() {
+    passes(|| {
+        let queue = PriorityQueue::bounded(4);
+        for n in [4, 3, 2, 1] {
+            queue.put(Nasty(n))?;
+        }
+        // In a get: the panic is that of whoever gets.
+        NASTY.set(Some(Box::new(|| panic!("compared"))));
+        let other = queue.clone();
+        assert!(spawn(move || other.get().map(drop)).wait().expect_err("compared").is_panic());
+        assert_eq!(queue.len(), 4);
+        // In a get, but on behalf of one who waits for room.
+        let other = queue.clone();
+        let putter = spawn(move || other.put(Nasty(0)));
+        yield_now();
+        while queue.len() > 2 {
+            queue.resize(2);
+            queue.get()?;
+        }
+        NASTY.set(Some(Box::new(|| panic!("compared"))));
+        queue.get()?;
+        putter.wait()?;
+        assert!(logged().iter().any(|line| line.contains("compared")));
+        assert_eq!(queue.len(), 2, "one was taken, one came in");
+        Ok(())
+    });
+}
+
+#[test]
+fn what_a_killed_putter_had_is_dropped_by_nobody_else_and_its_panic_stays_there() {
+    struct Panics(u32);
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            if self.0 == 2 {
+                panic!("dropped");
+            }
+        }
+    }
+    passes(|| {
+        let queue = LightQueue::bounded(1);
+        queue.put(Panics(1))?;
+        let other = queue.clone();
+        let doomed = spawn(move || other.put(Panics(2)));
+        yield_now();
+        doomed.kill();
+        // Before the victim runs.
+        assert_eq!(queue.get()?.0, 1);
+        assert!(doomed.wait().expect_err("killed").is::<Killed>());
+        assert!(queue.is_empty() && queue.putting() == 0);
+        Ok(())
+    });
+}
+
+#[test]
+fn at_a_rendezvous_whoever_gets_goes_on_before_whoever_puts_also_when_it_came_first() {
+    // EQS-21, EQS-22, EQS-28, LQ-05
+    passes(|| {
+        let (queue, events) = (LightQueue::bounded(0), Rc::new(RefCell::new(Vec::new())));
+        let (other, log) = (queue.clone(), Rc::clone(&events));
+        let getter = spawn(move || {
+            for _ in 0..2 {
+                let item = other.get()?;
+                log.borrow_mut().push(item);
+            }
+            Ok(())
+        });
+        for (item, done) in [("hello", "sent hello"), ("world", "sent world")] {
+            queue.put(item)?;
+            events.borrow_mut().push(done);
+        }
+        getter.wait()?;
+        assert_eq!(*events.borrow(), ["hello", "sent hello", "world", "sent world"]);
+
+        events.borrow_mut().clear();
+        let (other, log) = (queue.clone(), Rc::clone(&events));
+        let putter = spawn(move || {
+            for (begun, item, done) in [("sending 1", "1", "sent 1"), ("sending 2", "2", "sent 2")] {
+                log.borrow_mut().push(begun);
+                other.put(item)?;
+                log.borrow_mut().push(done);
+            }
+            Ok(())
+        });
+        for _ in 0..2 {
+            let item = queue.get()?;
+            events.borrow_mut().push(item);
+        }
+        putter.wait()?;
+        assert_eq!(*events.borrow(), ["sending 1", "1", "sent 1", "sending 2", "2", "sent 2"]);
+        Ok(())
+    });
 }

@@ -434,3 +434,207 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn an_item_that_was_not_put_is_in_its_slot_although_somebody_made_room_before_the_select_went_on() {
+    passes(|| {
+        let (full, stop) = (Queue::bounded(1), Event::<()>::new());
+        full.put(1)?;
+        let (other, stopped) = (full.clone(), stop.clone());
+        let selecting = spawn(move || {
+            let mut slot = Some(2);
+            let which = Select::new()
+                .put(&other, &mut slot, || "put")
+                .on(&stopped, |_| "stopped")
+                .after(LONG, || "late")
+                .wait()?;
+            Ok((which, slot))
+        });
+        yield_now();
+        stop.send(());
+        assert_eq!(full.get()?, 1);
+        assert_eq!(selecting.wait()?, ("stopped", Some(2)));
+        assert!(full.is_empty());
+        Ok(())
+    });
+}
+
+#[test]
+fn two_items_for_the_same_queue_stay_in_their_own_slots() {
+    passes(|| {
+        let full = Queue::bounded(1);
+        full.put(0)?;
+        let other = full.clone();
+        let selecting = spawn(move || {
+            let (mut one, mut two) = (Some(1), Some(2));
+            Select::new().put(&other, &mut one, || ()).put(&other, &mut two, || ()).wait()?;
+            Ok((one, two))
+        });
+        yield_now();
+        assert_eq!((full.get()?, full.putting()), (0, 0));
+        assert_eq!((selecting.wait()?, full.get()?), ((None, Some(2)), 1));
+        Ok(())
+    });
+}
+
+#[test]
+fn selects_that_alternate_are_fair_each() {
+    passes(|| {
+        let queues: Vec<Queue<()>> = (0..4).map(|_| Queue::new()).collect();
+        for queue in &queues {
+            (0..200).for_each(|_| queue.send(()));
+        }
+        let mut chosen = [0; 4];
+        for _ in 0..100 {
+            for pair in [0, 2] {
+                let (one, two) = (pair, pair + 1);
+                let which = Select::new().on(&queues[one], |_| one).on(&queues[two], |_| two).wait()?;
+                chosen[which] += 1;
+            }
+        }
+        assert!(chosen.iter().all(|times| *times >= 20), "{chosen:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_select_sees_green_threads_end_and_leaves_their_outcome() {
+    passes(|| {
+        let slow = spawn(|| sleep(LONG));
+        let quick = spawn(|| {
+            yield_now();
+            Ok("done")
+        });
+        let watched = Rc::new(quick);
+        let other = Rc::clone(&watched);
+        let second = spawn(move || Select::new().on(&*other, |()| "it ended").wait());
+        let first = Select::new().on(&slow, |()| "slow").on(&*watched, |()| "quick").after(LONG, || "late").wait()?;
+        assert_eq!((first, second.wait()?), ("quick", "it ended"), "both who wait for it");
+        assert!(!slow.is_finished());
+        assert_eq!(Rc::into_inner(watched).expect("the last handle").wait()?, "done");
+        let failed = spawn(|| -> twistlet::Result { Err(Failure::msg("unseen")) });
+        Select::new().on(&failed, |()| ()).wait()?;
+        // Waiting for the end is not seeing the outcome.
+        assert_eq!(failed.wait().expect_err("failed").to_string(), "unseen");
+        slow.kill();
+        Ok(())
+    });
+}
+
+#[test]
+fn a_select_can_wait_until_a_point_in_time_and_acquire_of_a_capped_semaphore() {
+    passes(|| {
+        let meeting = CappedSemaphore::new(0, 0);
+        let now = std::time::Instant::now();
+        assert!(Select::new().on(&meeting, |()| false).at(now + SHORT, || true).wait()?);
+        assert!(now.elapsed() >= SHORT);
+        assert!(Select::new().on(&meeting, |()| false).at(now, || true).wait()?, "past");
+        assert_eq!(meeting.balance(), 0);
+        let other = meeting.clone();
+        let releasing = spawn(move || other.release());
+        assert!(Select::new().on(&meeting, |()| true).after(LONG, || false).wait()?);
+        releasing.wait()
+    });
+}
+
+#[test]
+fn a_select_puts_into_a_priority_queue() {
+    passes(|| {
+        let jobs = PriorityQueue::bounded(2);
+        jobs.put(2)?;
+        let mut slot = Some(1);
+        Select::new().put(&jobs, &mut slot, || ()).wait()?;
+        assert_eq!((slot, jobs.get()?, jobs.get()?), (None, 1, 2));
+        Ok(())
+    });
+}
+
+#[test]
+fn a_guard_dropped_after_somebody_released_in_its_stead_gives_nothing() {
+    passes(|| {
+        let semaphore = BoundedSemaphore::new(1);
+        let permit = semaphore.acquire();
+        semaphore.release()?;
+        drop(permit);
+        assert_eq!(semaphore.available(), 1);
+
+        // SE-10, by kill and by panic
+        let capped = CappedSemaphore::new(2, 2);
+        let (one, two) = (capped.clone(), capped.clone());
+        let killed = spawn(move || {
+            let _held = one.hold();
+            sleep(LONG);
+        });
+        let failed = spawn(move || -> () {
+            let _held = two.hold();
+            panic!("a test's");
+        });
+        yield_now();
+        assert_eq!(capped.available(), 1);
+        killed.kill();
+        assert!(killed.wait().is_err() && failed.wait().is_err());
+        assert_eq!(capped.available(), 2);
+        let held = capped.hold();
+        capped.release();
+        drop(held);
+        assert_eq!((capped.available(), capped.is_bounded()), (2, true));
+        Ok(())
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    /// Against a model: permits are conserved, and handed over in the order in which they were asked for.
+    #[test]
+    fn a_semaphore_serves_in_order_whoever_is_killed_or_late(begin in 0usize..3, steps in prop::collection::vec(0u8..5, 1..60)) {
+        passes(move || {
+            let semaphore = Semaphore::new(begin);
+            let served = Rc::new(RefCell::new(Vec::new()));
+            let (mut free, mut line, mut expected) = (begin, std::collections::VecDeque::new(), Vec::new());
+            let mut threads = Vec::new();
+            for step in steps {
+                match step {
+                    0 | 1 => {
+                        let (semaphore, served, number) = (semaphore.clone(), Rc::clone(&served), threads.len());
+                        threads.push(spawn(move || {
+                            semaphore.acquire().forget();
+                            served.borrow_mut().push(number);
+                        }));
+                        yield_now();
+                        if free > 0 && line.is_empty() {
+                            free -= 1;
+                            expected.push(number);
+                        } else {
+                            line.push_back(number);
+                        }
+                    }
+                    2 => {
+                        semaphore.release();
+                        match line.pop_front() {
+                            Some(next) => expected.push(next),
+                            None => free += 1,
+                        }
+                    }
+                    3 => {
+                        // In the same turn as what comes next.
+                        if let Some(victim) = line.pop_back() {
+                            threads[victim].kill();
+                        }
+                    }
+                    _ => {
+                        let barged = semaphore.try_acquire();
+                        assert_eq!(barged.is_some(), free > 0, "nobody takes what was handed to another");
+                    }
+                }
+                assert_eq!((semaphore.available(), semaphore.waiting()), (free, line.len()));
+            }
+            yield_now();
+            yield_now();
+            assert_eq!(*served.borrow(), expected);
+            threads.iter().for_each(|thread| thread.kill());
+            wait_all(threads);
+            assert_eq!((semaphore.available(), semaphore.waiting()), (free, 0));
+            Ok(())
+        });
+    }
+}

@@ -2,8 +2,7 @@
 //!
 //! A queue with other manners: what must never happen here is a rule that the queue's core does not know.
 use super::hub::Hub;
-use super::queue::{Core, Fifo};
-use super::task::yield_once;
+use super::queue::{Core, Fifo, Full, NotPut};
 use crate::failure::{Failure, Result};
 use std::fmt;
 use std::rc::Rc;
@@ -62,21 +61,21 @@ impl<T: 'static> Channel<T> {
     /// is dropped: nothing of it stays, also when the green thread is killed meanwhile.
     ///
     /// # Blocking
-    /// Until a receiver has it, or there is room.
+    /// Until there is room; without any, until a receiver has it and goes on.
     #[track_caller]
     pub fn send(&self, item: T) -> Result {
-        self.send_outcome(Ok(item), None)
+        Ok(self.send_outcome(Ok(item), None)?)
     }
-    /// As [`send`](Channel::send), no longer than `limit`.
+    /// As [`send`](Channel::send), no longer than `limit`. Zero never waits.
     ///
     /// # Errors
-    /// [`TimedOut`](crate::error::TimedOut) when `limit` has passed; otherwise as `send`.
+    /// The item, with [`TimedOut`](crate::error::TimedOut) when `limit` has passed; otherwise as `send`.
     ///
     /// # Blocking
     /// At most for `limit`.
     #[track_caller]
-    pub fn send_timeout(&self, item: T, limit: Duration) -> Result {
-        self.send_outcome(Ok(item), Some(limit))
+    pub fn send_timeout(&self, item: T, limit: Duration) -> Result<(), NotPut<T>> {
+        self.send_outcome(Ok(item), Some(limit)).map_err(NotPut::of_item)
     }
     /// Sends a failure, which the receiver gets in the place of an item.
     ///
@@ -87,33 +86,27 @@ impl<T: 'static> Channel<T> {
     /// As `send`.
     #[track_caller]
     pub fn send_exception(&self, error: impl Into<Failure>) -> Result {
-        self.send_outcome(Err(error.into()), None)
+        Ok(self.send_outcome(Err(error.into()), None)?)
     }
     /// Sends an item if there is room or somebody waits for it. Never waits.
     ///
     /// # Errors
-    /// The item.
-    pub fn try_send(&self, item: T) -> Result<(), T> {
+    /// [`Full`], with the item.
+    pub fn try_send(&self, item: T) -> Result<(), Full<T>> {
         match self.0.try_put(Ok(item)) {
-            Err(Ok(item)) => Err(item),
+            Err(Ok(item)) => Err(Full(item)),
             // What comes back is what was given.
             _ => Ok(()),
         }
     }
     #[track_caller]
-    fn send_outcome(&self, item: Result<T>, limit: Option<Duration>) -> Result {
+    fn send_outcome(&self, item: Result<T>, limit: Option<Duration>) -> Result<(), NotPut<Result<T>>> {
         let in_loop = Hub::current().is_none_or(|hub| hub.running().is_none());
         if in_loop {
             self.0.add(item);
             return Ok(());
         }
-        let meets = self.0.bound() == 0 && self.0.getters().len() > 0;
-        self.0.put(item, "a receiver on a Channel", limit)?;
-        if meets {
-            // The receiver goes first. It has the item, so that an end of the loop is no error.
-            let _ = yield_once();
-        }
-        Ok(())
+        self.0.put(item, "a receiver on a Channel", limit)
     }
     /// Receives the oldest item.
     ///

@@ -13,7 +13,7 @@ pub use info::{GreenState, ThreadRef, current};
 use super::block::Waitable;
 use super::hub::Hub;
 use super::proc::LinkId;
-use super::task::{State, prepare};
+use super::task::{State, Waiter, prepare};
 use crate::deferred::{Deferred, IntoDeferred};
 use crate::error::{ReactorError, WaitsForItself};
 use crate::failure::{Failure, Result};
@@ -192,6 +192,10 @@ impl<T: 'static> GreenThread<T> {
     /// Removes a link that has not been called. Returns whether it was there (Eventlet's `unlink`).
     pub fn unlink(&self, link: LinkId) -> bool {
         self.packet.unlink(link)
+    }
+    /// Wakes `waiter` when it has ended, until that is unlinked.
+    pub(super) fn tell_end(&self, waiter: Waiter) -> LinkId {
+        self.packet.tell_waiter(waiter)
     }
     /// Kills it if it has not begun; otherwise does nothing. Returns whether it was in time (Eventlet's `cancel`).
     pub fn cancel(&self) -> bool {

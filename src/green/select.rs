@@ -8,20 +8,21 @@ mod source;
 pub use source::Source;
 
 use super::Channel;
-use super::queue::{Core, Fifo, LightQueue, Queue};
+use super::hub::Hub;
+use super::queue::{Core, Fifo, LifoQueue, LightQueue, PriorityQueue, Queue};
 use super::task::{Waiter, prepare};
 use crate::failure::Result;
 use std::cell::Cell;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Waits for several things at once; what is done with the first that happens is its value.
 ///
-/// When several are ready they take turns from one select to the next. The others are left as they were: nothing is taken
+/// When several are ready, any of them is taken. The others are left as they were: nothing is taken
 /// out of a queue, no permit is used. Killed or too late, nothing has happened at all.
 ///
 /// ```
-/// use std::time::Duration;
+/// use std::time::{Duration, Instant};
 /// use twistlet::green::{Event, Queue, Select};
 ///
 /// let (jobs, stop) = (Queue::<u32>::new(), Event::<()>::new());
@@ -56,8 +57,19 @@ trait Branch<R> {
 }
 
 thread_local! {
-    /// Where the next select begins to look.
-    static TURN: Cell<usize> = const { Cell::new(0) };
+    /// Decides where a select begins to look. A counter would favour some in programs whose selects alternate.
+    static DICE: Cell<u32> = const { Cell::new(0x9E37_79B9) };
+}
+/// The same throws in every run.
+fn throw() -> usize {
+    DICE.with(|dice| {
+        let mut x = dice.get();
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        dice.set(x);
+        (x >> 8) as usize
+    })
 }
 
 impl<'a, R> Select<'a, R> {
@@ -81,6 +93,11 @@ impl<'a, R> Select<'a, R> {
             self.deadline = Some((limit, Box::new(then)));
         }
         self
+    }
+    /// As [`after`](Select::after), at a point in time of the reactor's clock.
+    pub fn at(self, time: Instant, then: impl FnOnce() -> R + 'a) -> Self {
+        let now = Hub::current().map(|hub| hub.core().now());
+        self.after(now.map_or(Duration::ZERO, |now| time.saturating_duration_since(now)), then)
     }
     /// Waits until one of them happens, and does what was to be done then.
     ///
@@ -141,7 +158,7 @@ impl<'a, R> Select<'a, R> {
     }
     fn attempt(&mut self) -> Option<R> {
         let count = self.branches.len();
-        let first = TURN.with(|turn| turn.replace(turn.get().wrapping_add(1)));
+        let first = throw();
         for step in 0..count {
             let number = first.wrapping_add(step) % count;
             if self.branches[number].attempt() {
@@ -207,12 +224,13 @@ impl<R, S: Source, F: FnOnce(S::Output) -> R> Branch<R> for Take<'_, S, F> {
     }
 }
 
-/// What [`Select::put`] can put into: [`Queue`], [`LightQueue`], [`Channel`].
+/// What [`Select::put`] can put into: [`Queue`], [`LightQueue`], [`LifoQueue`], [`PriorityQueue`], [`Channel`].
 pub trait Room: room::Core {}
 impl<Q: room::Core> Room for Q {}
 
 mod room {
     use super::*;
+    use crate::green::queue::Full;
 
     /// The inside of a queue with room.
     pub trait Core {
@@ -233,7 +251,7 @@ mod room {
             impl<T: 'static> Core for $queue<T> {
                 type Item = T;
                 fn try_put(&self, item: T) -> Result<(), T> {
-                    self.$try_put(item)
+                    self.$try_put(item).map_err(|Full(item)| item)
                 }
                 fn enter(&self, waiter: Waiter, item: T) {
                     enter(&self.0, waiter, item);
@@ -246,18 +264,25 @@ mod room {
     }
     of_results!(Queue, try_put);
     of_results!(Channel, try_send);
-    impl<T: 'static> Core for LightQueue<T> {
-        type Item = T;
-        fn try_put(&self, item: T) -> Result<(), T> {
-            self.0.try_put(item)
-        }
-        fn enter(&self, waiter: Waiter, item: T) {
-            self.0.enter_putter(waiter, item);
-        }
-        fn withdraw(&self, waiter: &Waiter) -> Option<T> {
-            self.0.withdraw(waiter)
-        }
+    macro_rules! of_items {
+        ($queue:ident $(, $ord:ident)?) => {
+            impl<T: 'static $(+ $ord)?> Core for $queue<T> {
+                type Item = T;
+                fn try_put(&self, item: T) -> Result<(), T> {
+                    self.0.try_put(item)
+                }
+                fn enter(&self, waiter: Waiter, item: T) {
+                    self.0.enter_putter(waiter, item);
+                }
+                fn withdraw(&self, waiter: &Waiter) -> Option<T> {
+                    self.0.withdraw(waiter)
+                }
+            }
+        };
     }
+    of_items!(LightQueue);
+    of_items!(LifoQueue);
+    of_items!(PriorityQueue, Ord);
 }
 
 struct Put<'a, Q: Room, F> {
@@ -282,7 +307,9 @@ impl<R, Q: Room, F: FnOnce() -> R> Branch<R> for Put<'_, Q, F> {
         }
     }
     fn leave(&mut self, waiter: &Waiter) {
-        *self.slot = self.queue.withdraw(waiter);
+        if let Some(item) = self.queue.withdraw(waiter) {
+            *self.slot = Some(item);
+        }
     }
     fn accept(&mut self) -> bool {
         // Whoever made room has the item.

@@ -2,10 +2,13 @@
 //!
 //! An item is handed over, not announced: when it comes, the first in line is woken and the item is kept for it. What must
 //! never happen here: an item dropped or compared, which is user code, while a cell is borrowed.
+use super::errors::NotPut;
 use super::store::Store;
 use crate::error::TimedOut;
-use crate::failure::Result;
-use crate::green::task::{Wait, Waiter, Waiters, prepare};
+use crate::failure::{self, Result};
+use crate::green::hub::Hub;
+use crate::green::task::{Wait, Waiter, Waiters, prepare, yield_once};
+use crate::greenlet::Greenlet;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,8 +34,8 @@ struct Putter<I> {
 struct Withdraw<'a, I, S: Store<I>>(&'a Core<I, S>, &'a Wait);
 impl<I, S: Store<I>> Drop for Withdraw<'_, I, S> {
     fn drop(&mut self) {
-        let item = self.0.withdraw(&self.1.waiter());
-        drop(item);
+        // While a green thread unwinds, a destructor that panics would end the program.
+        failure::drop_quietly(self.0.withdraw(&self.1.waiter()));
     }
 }
 
@@ -89,22 +92,31 @@ impl<I, S: Store<I>> Core<I, S> {
     fn let_in(&self) {
         while !self.is_full() {
             match self.next_putter() {
+                Some(next) if S::COMPARES => self.add_for_another(next),
                 Some(next) => self.add(next),
                 None => break,
             }
         }
     }
-    /// The item of the first who waits for room, who goes on.
+    /// A comparison that panics in the course of somebody else's call is only reported: that one's item is not lost by it.
+    #[cold]
+    fn add_for_another(&self, item: I) {
+        if let Err(failure) = failure::catch(|| self.add(item)) {
+            failure::report("comparing the items of a PriorityQueue", &failure);
+            failure::drop_quietly(failure);
+        }
+    }
+    /// The item of the first who waits for room, who goes on. One whose wait has ended otherwise, and who has yet to run, takes
+    /// its item back itself.
     #[inline]
     fn next_putter(&self) -> Option<I> {
-        loop {
-            let putter = self.putters.borrow_mut().pop_front()?;
-            if putter.waiter.wake() {
-                return Some(putter.item);
-            }
-            // Left over by one that is about to be unwound.
-            drop(putter);
-        }
+        let putter = {
+            let mut putters = self.putters.borrow_mut();
+            let position = putters.iter().position(|putter| putter.waiter.is_waiting())?;
+            putters.remove(position)?
+        };
+        putter.waiter.wake();
+        Some(putter.item)
     }
     /// Whether `take` would give something.
     pub(in crate::green) fn has_item(&self) -> bool {
@@ -133,31 +145,57 @@ impl<I, S: Store<I>> Core<I, S> {
 
     /// # Errors
     /// The item, where there is no room and nobody waits for it.
+    #[inline]
     pub(in crate::green) fn try_put(&self, item: I) -> Result<(), I> {
-        if self.is_full() && self.getters.len() == 0 {
+        if !self.is_full() {
+            self.add(item);
+        } else if self.getters.wake_one() {
+            self.unfinished.set(self.unfinished.get() + 1);
+            self.handed.borrow_mut().push_back(item);
+        } else {
             return Err(item);
         }
-        self.add(item);
         Ok(())
     }
     #[track_caller]
-    pub(in crate::green) fn put(&self, item: I, reason: &'static str, limit: Option<Duration>) -> Result<()> {
+    pub(in crate::green) fn put(
+        &self,
+        item: I,
+        reason: &'static str,
+        limit: Option<Duration>,
+    ) -> Result<(), NotPut<I>> {
         let item = match self.try_put(item) {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                // Without room somebody got it who waited for it, and who goes on first (LQ-05, Q-10).
+                if self.bound.get() == 0 && limit != Some(Duration::ZERO) {
+                    after_you();
+                }
+                return Ok(());
+            }
             Err(item) => item,
         };
         if limit == Some(Duration::ZERO) {
-            return Err(TimedOut(Duration::ZERO).into());
+            return Err(NotPut::late(item, Duration::ZERO));
         }
-        let wait = prepare()?;
+        let wait = match prepare() {
+            Ok(wait) => wait,
+            Err(failure) => return Err(NotPut { item, failure }),
+        };
         self.enter_putter(wait.waiter(), item);
         let withdraw = Withdraw(self, &wait);
-        if wait.park_timeout(reason, limit)? {
-            // Whoever made room has taken the item.
-            std::mem::forget(withdraw);
-            return Ok(());
+        let failure = match wait.park_timeout(reason, limit) {
+            Ok(true) => {
+                // Whoever made room has taken the item.
+                std::mem::forget(withdraw);
+                return Ok(());
+            }
+            Ok(false) => TimedOut(limit.unwrap_or_default()).into(),
+            Err(failure) => failure,
+        };
+        match self.withdraw(&wait.waiter()) {
+            Some(item) => Err(NotPut { item, failure }),
+            None => unreachable!("only who wakes a putter takes its item"),
         }
-        Err(TimedOut(limit.unwrap_or_default()).into())
     }
     pub(super) fn resize(&self, n: usize) {
         self.bound.set(n);
@@ -203,5 +241,15 @@ impl<I, S: Store<I>> Core<I, S> {
             return Ok(());
         }
         if done() { Ok(()) } else { Err(TimedOut(limit.unwrap_or_default()).into()) }
+    }
+}
+
+/// Lets whoever was woken go on first, where that is possible.
+#[track_caller]
+fn after_you() {
+    let may_wait = Greenlet::can_switch() && Hub::current().is_some_and(|hub| hub.running().is_some());
+    if may_wait && !crate::shared::is_inside_call() {
+        // An error means that the loop has ended; the item was handed over all the same.
+        let _ = yield_once();
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! They carry items, no failures. What must never happen here: a rule that `core` does not know.
 use super::core::Core;
+use super::errors::{Full, NotPut};
 use super::store::{Fifo, Lifo, Smallest};
 use crate::failure::Result;
 use std::fmt;
@@ -58,25 +59,25 @@ macro_rules! queue {
             /// Until there is room; with a bound of zero, until somebody takes it.
             #[track_caller]
             pub fn put(&self, item: T) -> Result {
-                self.0.put(item, concat!("room in a ", stringify!($name)), None)
+                Ok(self.0.put(item, concat!("room in a ", stringify!($name)), None)?)
             }
             /// As `put`, no longer than `limit`. Zero never waits.
             ///
             /// # Errors
-            /// [`TimedOut`](crate::error::TimedOut) when `limit` has passed (Eventlet's `Full`). Otherwise as `put`.
+            /// The item, with [`TimedOut`](crate::error::TimedOut) when `limit` has passed. Otherwise as `put`.
             ///
             /// # Blocking
             /// At most for `limit`.
             #[track_caller]
-            pub fn put_timeout(&self, item: T, limit: Duration) -> Result {
+            pub fn put_timeout(&self, item: T, limit: Duration) -> Result<(), NotPut<T>> {
                 self.0.put(item, concat!("room in a ", stringify!($name)), Some(limit))
             }
             /// Adds an item if there is room, or somebody waits for it. Never waits (Eventlet's `put_nowait`).
             ///
             /// # Errors
-            /// The item, when the queue is full.
-            pub fn try_put(&self, item: T) -> Result<(), T> {
-                self.0.try_put(item)
+            /// [`Full`], with the item.
+            pub fn try_put(&self, item: T) -> Result<(), Full<T>> {
+                self.0.try_put(item).map_err(Full)
             }
             /// Takes the next item.
             ///
@@ -180,11 +181,11 @@ queue! {
     /// A queue of items, without `task_done` and `join` (Eventlet's `queue.LightQueue`). Clones are the same queue.
     ///
     /// ```
-    /// use twistlet::green::queue::LightQueue;
+    /// use twistlet::green::queue::{Full, LightQueue};
     ///
     /// let queue = LightQueue::bounded(1);
     /// queue.put("first")?;
-    /// assert_eq!(queue.try_put("second"), Err("second"));
+    /// assert_eq!(queue.try_put("second"), Err(Full("second")));
     /// assert_eq!(queue.get()?, "first");
     /// # Ok::<(), twistlet::Failure>(())
     /// ```
@@ -194,7 +195,8 @@ queue! {
     /// A queue that gives the smallest item first, of equal ones the oldest (Eventlet's `queue.PriorityQueue`). Clones are the same
     /// queue. Wrap items in [`Reverse`](std::cmp::Reverse) to have the greatest first.
     ///
-    /// The `Ord` of an item must not use the queue: that panics.
+    /// The `Ord` of an item must not use the queue: that panics. When an `Ord` panics, so does the call that compared, and no item
+    /// is lost.
     ///
     /// ```
     /// use twistlet::green::queue::PriorityQueue;

@@ -1,11 +1,12 @@
 //! Where a queue keeps its items, and in which order it gives them out.
 //!
-//! What must never happen here: an item compared, which is user code, while a cell is borrowed.
+//! What must never happen here: an item compared, which is user code, while a cell is borrowed; an item lost because that panicked.
 use std::cell::{Cell, RefCell};
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 
 pub(in crate::green) trait Store<I>: Default {
+    /// Whether `push` and `pop` run user code.
+    const COMPARES: bool = false;
     fn push(&self, item: I);
     fn pop(&self) -> Option<I>;
     fn len(&self) -> usize;
@@ -52,26 +53,47 @@ impl<I> Store<I> for Lifo<I> {
     }
 }
 
-/// An item and when it came: of equal ones the oldest is the smallest.
-struct Entry<I>(I, u64);
-impl<I: Ord> PartialEq for Entry<I> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
+/// Items and when each came. It only ever swaps: whatever a comparison does, every item stays in it.
+#[derive(Debug)]
+struct Heap<I>(Vec<(I, u64)>);
+impl<I: Ord> Heap<I> {
+    /// Whether one is smaller, or equal and older.
+    fn is_before(&self, one: usize, other: usize) -> bool {
+        let (one, other) = (&self.0[one], &self.0[other]);
+        one.0.cmp(&other.0).then(one.1.cmp(&other.1)).is_lt()
+    }
+    fn push(&mut self, item: I, came: u64) {
+        self.0.push((item, came));
+        let mut at = self.0.len() - 1;
+        while at > 0 {
+            let parent = (at - 1) / 2;
+            if !self.is_before(at, parent) {
+                break;
+            }
+            self.0.swap(at, parent);
+            at = parent;
+        }
+    }
+    /// The item leaves when all has been compared.
+    fn pop(&mut self) -> Option<I> {
+        let last = self.0.len().checked_sub(1)?;
+        self.0.swap(0, last);
+        let mut at = 0;
+        loop {
+            let (left, right) = (2 * at + 1, 2 * at + 2);
+            if left >= last {
+                break;
+            }
+            let child = if right < last && self.is_before(right, left) { right } else { left };
+            if !self.is_before(child, at) {
+                break;
+            }
+            self.0.swap(at, child);
+            at = child;
+        }
+        self.0.pop().map(|(item, _)| item)
     }
 }
-impl<I: Ord> Eq for Entry<I> {}
-impl<I: Ord> PartialOrd for Entry<I> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl<I: Ord> Ord for Entry<I> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.cmp(&other.0).then_with(|| self.1.cmp(&other.1))
-    }
-}
-
-type Heap<I> = BinaryHeap<Reverse<Entry<I>>>;
 
 /// The smallest first; of equal ones the oldest.
 pub(in crate::green) struct Smallest<I> {
@@ -82,7 +104,7 @@ pub(in crate::green) struct Smallest<I> {
 }
 impl<I: Ord> Default for Smallest<I> {
     fn default() -> Self {
-        Smallest { heap: Cell::new(Some(BinaryHeap::new())), len: Cell::new(0), came: Cell::new(0) }
+        Smallest { heap: Cell::new(Some(Heap(Vec::new()))), len: Cell::new(0), came: Cell::new(0) }
     }
 }
 impl<I: Ord> Smallest<I> {
@@ -98,22 +120,22 @@ impl<I: Ord> Smallest<I> {
 struct Out<'a, I: Ord>(&'a Smallest<I>, Heap<I>);
 impl<I: Ord> Drop for Out<'_, I> {
     fn drop(&mut self) {
-        let heap = std::mem::take(&mut self.1);
+        let heap = std::mem::take(&mut self.1.0);
         self.0.len.set(heap.len());
-        self.0.heap.set(Some(heap));
+        self.0.heap.set(Some(Heap(heap)));
     }
 }
 impl<I: Ord> Store<I> for Smallest<I> {
+    const COMPARES: bool = true;
     fn push(&self, item: I) {
         self.came.set(self.came.get() + 1);
-        let entry = Reverse(Entry(item, self.came.get()));
-        self.with(|heap| heap.push(entry));
+        self.with(|heap| heap.push(item, self.came.get()));
     }
     fn pop(&self) -> Option<I> {
         if self.len.get() == 0 {
             return None;
         }
-        self.with(BinaryHeap::pop).map(|Reverse(Entry(item, _))| item)
+        self.with(Heap::pop)
     }
     fn len(&self) -> usize {
         self.len.get()

@@ -2,9 +2,9 @@
 use crate::failure::Result;
 use crate::green::event::{Event, Round};
 use crate::green::queue::{LifoQueue, LightQueue, PriorityQueue, Queue};
-use crate::green::semaphore::{BoundedSemaphore, Permit, Semaphore};
+use crate::green::semaphore::{BoundedSemaphore, CappedSemaphore, Permit, Semaphore};
 use crate::green::task::Waiter;
-use crate::green::{Channel, broadcast, watch};
+use crate::green::{Channel, GreenThread, LinkId, broadcast, watch};
 use std::rc::Rc;
 
 /// What [`Select::on`](super::Select::on) can wait for, and what it gives:
@@ -15,6 +15,8 @@ use std::rc::Rc;
 /// | [`LightQueue`], [`PriorityQueue`], [`LifoQueue`] | the item, taken out |
 /// | [`Event`] | `Result<T>`: a clone of the outcome |
 /// | [`Semaphore`], [`BoundedSemaphore`] | the [`Permit`] |
+/// | [`CappedSemaphore`] | nothing: the permit is taken |
+/// | [`GreenThread`] | nothing: it has ended, and `wait` gives its outcome at once |
 /// | [`broadcast::Receiver`] | `Result<T>`: the next value |
 /// | [`watch::Receiver`] | `Result<Rc<T>>`: the value that changed |
 pub trait Source: sealed::Source {}
@@ -100,6 +102,32 @@ mod sealed {
         }
         fn take_handed(&self, (): ()) -> Option<Permit> {
             self.semaphore().take_handed(())
+        }
+    }
+    impl Source for CappedSemaphore {
+        type Output = ();
+        in_line!(acquirers);
+        fn take_now(&self) -> Option<()> {
+            self.try_acquire().then_some(())
+        }
+        fn take_handed(&self, (): ()) -> Option<()> {
+            Some(())
+        }
+    }
+    impl<T: 'static> Source for GreenThread<T> {
+        type Output = ();
+        type Place = LinkId;
+        fn take_now(&self) -> Option<()> {
+            self.is_finished().then_some(())
+        }
+        fn enter(&self, waiter: Waiter) -> LinkId {
+            self.tell_end(waiter)
+        }
+        fn leave(&self, place: &LinkId, _: &Waiter) {
+            self.unlink(*place);
+        }
+        fn take_handed(&self, _: LinkId) -> Option<()> {
+            Some(())
         }
     }
     impl<T: Clone + 'static> Source for broadcast::Receiver<T> {

@@ -3,7 +3,7 @@ use super::{Permit, Semaphore};
 use std::fmt;
 use std::time::Duration;
 
-/// A [`Semaphore`] that never has more permits than at first (Eventlet's `BoundedSemaphore`). Clones are the same one.
+/// A [`Semaphore`] that never has more permits than at first (Eventlet's `BoundedSemaphore`; with one permit, its `Lock`). Clones are the same one.
 ///
 /// ```
 /// use twistlet::green::semaphore::BoundedSemaphore;
@@ -15,10 +15,7 @@ use std::time::Duration;
 /// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct BoundedSemaphore {
-    semaphore: Semaphore,
-    permits: usize,
-}
+pub struct BoundedSemaphore(Semaphore);
 
 /// A [`BoundedSemaphore`] was released more often than it was acquired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +30,7 @@ impl std::error::Error for ReleasedTooOften {}
 impl BoundedSemaphore {
     /// One with `permits` to give.
     pub fn new(permits: usize) -> Self {
-        BoundedSemaphore { semaphore: Semaphore::new(permits), permits }
+        BoundedSemaphore(Semaphore::limited(permits, permits))
     }
     /// Takes a permit, as [`Semaphore::acquire`].
     ///
@@ -44,11 +41,11 @@ impl BoundedSemaphore {
     /// Until it is this one's turn.
     #[track_caller]
     pub fn acquire(&self) -> Permit {
-        self.semaphore.acquire()
+        self.0.acquire()
     }
     /// Takes a permit if one is free. Never waits.
     pub fn try_acquire(&self) -> Option<Permit> {
-        self.semaphore.try_acquire()
+        self.0.try_acquire()
     }
     /// As [`acquire`](BoundedSemaphore::acquire), no longer than `limit`.
     ///
@@ -59,36 +56,37 @@ impl BoundedSemaphore {
     /// At most for `limit`.
     #[track_caller]
     pub fn acquire_timeout(&self, limit: Duration) -> Option<Permit> {
-        self.semaphore.acquire_timeout(limit)
+        self.0.acquire_timeout(limit)
     }
-    /// Gives a permit back whose guard was [forgotten](Permit::forget). Never waits.
+    /// Gives a permit back whose guard was [forgotten](Permit::forget). Never waits. A guard that is dropped when all the permits are
+    /// back already, since somebody released in its stead, gives nothing.
     ///
     /// # Errors
     /// [`ReleasedTooOften`], and nothing changes.
     pub fn release(&self) -> Result<(), ReleasedTooOften> {
-        if self.semaphore.available() >= self.permits {
+        if self.0.available() >= self.0.0.limit {
             return Err(ReleasedTooOften);
         }
-        self.semaphore.release();
+        self.0.release();
         Ok(())
     }
     /// How many permits are free.
     pub fn available(&self) -> usize {
-        self.semaphore.available()
+        self.0.available()
     }
     /// How many green threads wait.
     pub fn waiting(&self) -> usize {
-        self.semaphore.waiting()
+        self.0.waiting()
     }
     /// Whether `acquire` would wait.
     pub fn is_locked(&self) -> bool {
-        self.semaphore.is_locked()
+        self.0.is_locked()
     }
     /// Permits that are free less green threads that wait.
     pub fn balance(&self) -> isize {
-        self.semaphore.balance()
+        self.0.balance()
     }
     pub(in crate::green) fn semaphore(&self) -> &Semaphore {
-        &self.semaphore
+        &self.0
     }
 }

@@ -68,6 +68,21 @@ impl CappedSemaphore {
     pub fn acquire_timeout(&self, limit: Duration) -> bool {
         infallible(self.take(Some(limit))).unwrap_or(false)
     }
+    /// Takes a permit, and gives it back when the guard is dropped: without waiting, so that where as many are free as may be, it
+    /// gives nothing.
+    ///
+    /// # Panics
+    /// As [`acquire`](CappedSemaphore::acquire).
+    ///
+    /// # Blocking
+    /// Until it is this one's turn.
+    #[track_caller]
+    pub fn hold(&self) -> CappedPermit {
+        match infallible(self.take(None)) {
+            Some(true) => CappedPermit(Some(self.clone())),
+            _ => CappedPermit(None),
+        }
+    }
     /// Takes a permit if one is to be had. Never waits.
     pub fn try_acquire(&self) -> bool {
         let Inner { free, releasers, .. } = &*self.0;
@@ -130,6 +145,9 @@ impl CappedSemaphore {
         }
         Ok(limit != Some(Duration::ZERO) && self.0.releasers.wait("room in a CappedSemaphore", limit)?)
     }
+    pub(in crate::green) fn acquirers(&self) -> &Waiters {
+        &self.0.acquirers
+    }
     /// How many permits are free.
     pub fn available(&self) -> usize {
         self.0.free.get()
@@ -148,6 +166,19 @@ impl CappedSemaphore {
         count(free.get() + releasers.len()) - count(acquirers.len())
     }
 }
+
+/// One permit of a [`CappedSemaphore`]; gives itself back when dropped, also by a kill or a panic.
+#[must_use = "the permit is given back when this is dropped"]
+#[derive(Debug)]
+pub struct CappedPermit(Option<CappedSemaphore>);
+impl Drop for CappedPermit {
+    fn drop(&mut self) {
+        if let Some(semaphore) = self.0.take() {
+            semaphore.try_release();
+        }
+    }
+}
+
 fn count(n: usize) -> isize {
     isize::try_from(n).unwrap_or(isize::MAX)
 }
