@@ -1,6 +1,6 @@
-//! Producers and consumers around a bounded queue: who is faster waits for the others, and `join` waits for the work to be done.
+//! cargo run --example producer_consumer -- [JOBS]
 //!
-//!     cargo run --example producer_consumer -- [JOBS]
+//! Producers and consumers around a bounded queue: who is faster waits for the others, and `join` waits for the work to be done.
 //!
 //! Three producers put jobs into a queue with room for five; four consumers take them, each as fast as it can. A monitor looks
 //! at them through a `Select`, until everything is done.
@@ -84,3 +84,6 @@ fn main() -> twistlet::Result {
     assert_eq!(done.get(), jobs);
     Ok(())
 }
+
+// Try it:
+//     cargo run --example producer_consumer -- 1000

@@ -1,6 +1,6 @@
-//! A supervisor and its workers: `proc` links tell it of each end, and it starts again what failed.
+//! cargo run --example supervise
 //!
-//!     cargo run --example supervise
+//! A supervisor and its workers: `proc` links tell it of each end, and it starts again what failed.
 //!
 //! Three workers do five jobs each; some fail or panic on the way. A worker that fails is started again and goes on where the
 //! other one stopped; one that fails too often is given up. A second program of the same kind shows the other use of links:
@@ -120,3 +120,5 @@ fn partners() -> Result {
     }
     Ok(())
 }
+
+// Try it: there is nothing to poke; it shows what becomes of each worker, and ends.

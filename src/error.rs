@@ -224,6 +224,8 @@ pub enum ReactorError {
     Stopped,
     /// A call that waits for the reactor's thread was made on that thread.
     WrongThread,
+    /// This process is a child of `fork`, and the reactor its parent's.
+    Forked,
 }
 
 /// A name of something that ended, or has not begun, was told to do something (Twisted's `NotConnectingError`,
@@ -334,6 +336,7 @@ messages! {
         Self::AlreadyRunning => "the reactor is running already: run() was called from one of its callbacks",
         Self::NotRestartable => "a reactor that has stopped cannot run again: make another with Reactor::new()",
         Self::WrongThread => "this waits for the reactor, so it cannot be called on the reactor's own thread: return a Deferred instead",
+        Self::Forked => "this process is a child of fork() and the reactor is its parent's: exec a program, or make a reactor in a thread of the child",
         Self::NotRunning => "the reactor is not running: call stop() from one of its callbacks, or close() to end it",
         Self::Stopped => "the reactor stopped before this was done",
     }

@@ -7,6 +7,7 @@
 //! Connecting and listening are added to `Reactor` by [`crate::transport`].
 pub(crate) mod core;
 pub(crate) mod driver;
+mod fork;
 mod future;
 mod house;
 #[cfg(feature = "green")]

@@ -22,6 +22,7 @@
 mod block;
 mod error;
 mod fiber;
+mod fork;
 mod frames;
 mod overflow;
 mod pidfd;
@@ -34,6 +35,7 @@ mod thread;
 
 pub use error::StackError;
 pub(crate) use fiber::Fiber;
+pub(crate) use fork::generation as fork_generation;
 pub(crate) use pidfd::{is_readable, pidfd_open, wait_readable};
 pub(crate) use scope::Lender;
 pub(crate) use stack::{DEFAULT_SIZE, figures as stack_figures, trim};

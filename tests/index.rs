@@ -59,3 +59,16 @@ fn no_case_has_two_rows_and_every_row_says_something() {
         }
     }
 }
+
+#[test]
+fn no_rule_has_two_rows() {
+    let index = read("tests/README.md");
+    let table = index.split("## Rules of the specification").nth(1).expect("the table of rules");
+    let mut seen = HashMap::new();
+    for (ids, _) in table.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")) {
+        for id in ids.trim_end_matches(" (P2)").split(", ") {
+            assert!(seen.insert(id.to_owned(), ids).is_none(), "{id} has two rows");
+        }
+    }
+    assert!(seen.len() > 250, "only {} rules: is the table read at all?", seen.len());
+}

@@ -354,7 +354,8 @@ impl Hub {
         }
         let main = self.main.borrow().clone();
         if let Some(main) = main {
-            main.is_left_alone(ReactorError::Stopped.into());
+            let why = if self.core.is_forked() { ReactorError::Forked } else { ReactorError::Stopped };
+            main.is_left_alone(why.into());
         }
         drop(self.set_loop(None));
     }

@@ -7,6 +7,7 @@
 mod turn;
 
 use super::driver::{Driver, Event, os};
+use super::fork::Birthplace;
 use super::future::Tasks;
 use super::pool::{Pool, THREADS};
 use super::pulse::Pulse;
@@ -82,6 +83,7 @@ pub(crate) struct Core {
     /// `run_loop` is on some stack of this thread.
     looping: Cell<bool>,
     pub(super) crashed: Cell<bool>,
+    birthplace: Birthplace,
     pub(super) close_asked: Cell<bool>,
     pub(super) ending: Cell<bool>,
     pub(super) signals: Cell<bool>,
@@ -145,6 +147,7 @@ impl Core {
                 phase_due: Cell::new(false),
                 looping: Cell::new(false),
                 crashed: Cell::new(false),
+                birthplace: Birthplace::here(),
                 close_asked: Cell::new(false),
                 ending: Cell::new(false),
                 signals: Cell::new(true),
@@ -231,6 +234,11 @@ impl Core {
             return DelayedCall::inactive();
         }
         self.timers.insert_in_background(self.now().checked_add(delay), call, Location::caller())
+    }
+    /// Whether this is a child of `fork`, and the reactor is its parent's.
+    #[inline]
+    pub(crate) fn is_forked(&self) -> bool {
+        self.birthplace != Birthplace::here()
     }
     // ---- sources ----
 

@@ -19,6 +19,7 @@ impl Core {
     /// Runs until stopped; `startup` and `shutdown` triggers included. The reactor goes on existing: its caller ends it.
     pub(crate) fn run_loop(self: &Rc<Self>) -> Result<()> {
         match self.state.get() {
+            State::Idle if self.is_forked() => return Err(ReactorError::Forked.into()),
             State::Idle => {}
             State::Finished | State::Abandoned => return Err(ReactorError::NotRestartable.into()),
             State::Closed => return Err(ReactorError::Closed.into()),
@@ -41,6 +42,9 @@ impl Core {
         self.pulse.set_holder(Holder::NOBODY);
         if self.crashed.get() && self.state.get() != State::Finished {
             self.state.set(State::Idle);
+            if self.is_forked() {
+                return Err(ReactorError::Forked.into());
+            }
         }
         if self.close_asked.get() {
             self.state.set(State::Finished);
@@ -133,6 +137,10 @@ impl Core {
                 idle();
                 timeout = self.poll_timeout(limit);
             }
+        }
+        // Without `green` asking takes a system call.
+        if (cfg!(feature = "green") || timeout != Some(Duration::ZERO)) && self.is_forked() {
+            return self.crashed.set(true);
         }
         let mut events = self.events.take();
         let polled = self.driver.borrow_mut().poll(timeout, &mut events);
