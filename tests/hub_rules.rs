@@ -11,8 +11,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+use twistlet::error::Killed;
 use twistlet::green::net::{TcpListener, TcpStream};
-use twistlet::green::{Event, block_on, debug, join_reactor, sleep, spawn, spawn_after, with_timeout, yield_now};
+use twistlet::green::signal::Signals;
+use twistlet::green::{
+    Event, block_on, debug, join_reactor, sleep, spawn, spawn_after, spawn_after_local, with_timeout, yield_now,
+};
 use twistlet::{Clock, Deferred, Failure, Reactor};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -339,4 +343,46 @@ fn a_thread_has_one_loop_at_a_time() {
         next.call_soon(move || next.stop());
         next.run().unwrap();
     });
+}
+
+// HB-37, HB-39: a local call goes with the green thread that made it, a global one does not
+#[test]
+fn a_local_call_goes_with_its_maker_and_a_global_one_does_not() {
+    guarded(|| {
+        let trace = Trace::new();
+        let notes = trace.clone();
+        let maker = spawn(move || {
+            let (local, global) = (notes.clone(), notes.clone());
+            let gone = notes.on_drop("the closure was dropped");
+            Ok((
+                spawn_after_local(SHORT, move || {
+                    let _gone = gone;
+                    local.note("local");
+                }),
+                spawn_after(SHORT, move || global.note("global")),
+            ))
+        });
+        let (local, global) = maker.wait().unwrap();
+        global.wait().unwrap();
+        assert!(local.wait().unwrap_err().is::<Killed>());
+        assert_eq!(trace.take(), ["the closure was dropped", "global"]);
+        // MAIN lives as long as the loop.
+        assert_eq!(spawn_after_local(SHORT, || Ok(1)).wait().unwrap(), 1);
+        assert_eq!(debug::stats().timers, 0);
+    });
+}
+
+// UA-02: a handler of a signal may still wake MAIN
+#[test]
+fn main_that_waits_for_a_signal_alone_is_no_deadlock() {
+    let Some(command) = child("main_that_waits_for_a_signal_alone_is_no_deadlock") else {
+        let signals = Signals::new([SIGUSR1]).unwrap();
+        std::thread::spawn(|| {
+            std::thread::sleep(5 * SHORT);
+            signal_hook::low_level::raise(SIGUSR1)
+        });
+        assert_eq!(signals.wait().unwrap(), SIGUSR1);
+        std::process::exit(7);
+    };
+    assert_eq!(run(command).code(), Some(7));
 }
