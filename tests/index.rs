@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// The kinds of ids that are cases; rules may have several rows.
-const CASES: &[&str] = &["TWC-", "GLC-", "PRC-", "GTC-", "PTC-", "HBC-"];
+const CASES: &[&str] = &["TWC-", "GLC-", "PRC-", "EQS-", "GTC-", "PTC-", "HBC-"];
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -60,15 +60,76 @@ fn no_case_has_two_rows_and_every_row_says_something() {
     }
 }
 
+/// Sections of the rules and how many each has, so that none can fall out of the table.
+const RULES: &[(&str, u32)] = &[
+    ("HB", 51),
+    ("GT", 26),
+    ("TO", 16),
+    ("PR", 37),
+    ("EV", 13),
+    ("Q", 13),
+    ("LQ", 16),
+    ("SE", 12),
+    ("GP", 14),
+    ("PL", 5),
+    ("DB", 4),
+    ("CL", 1),
+    ("TP", 10),
+    ("GM", 13),
+    ("CV", 5),
+    ("WS", 1),
+    ("WB", 1),
+    ("DG", 2),
+    ("BD", 1),
+    ("TW", 63),
+    ("SL", 11),
+    ("EX", 6),
+    ("UA", 37),
+    ("RS", 37),
+];
+
+/// `TW-18 to TW-20` is three ids.
+fn ids(cell: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    for part in cell.trim_end_matches(" (P2)").split(", ") {
+        let Some((first, last)) = part.split_once(" to ") else {
+            all.push(part.to_owned());
+            continue;
+        };
+        let number =
+            |id: &str| id.rsplit_once('-').and_then(|(kind, n)| Some((kind.to_owned(), n.parse::<u32>().ok()?)));
+        let ((kind, from), (_, to)) = number(first).zip(number(last)).expect("a range of ids");
+        all.extend((from..=to).map(|n| format!("{kind}-{n:02}")));
+    }
+    all
+}
+
 #[test]
-fn no_rule_has_two_rows() {
+fn every_rule_has_one_row() {
     let index = read("tests/README.md");
     let table = index.split("## Rules of the specification").nth(1).expect("the table of rules");
     let mut seen = HashMap::new();
-    for (ids, _) in table.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")) {
-        for id in ids.trim_end_matches(" (P2)").split(", ") {
-            assert!(seen.insert(id.to_owned(), ids).is_none(), "{id} has two rows");
+    for (cell, _) in table.lines().filter_map(|line| line.strip_prefix("| ")?.split_once(" | ")) {
+        for id in ids(cell) {
+            assert!(seen.insert(id.clone(), cell).is_none(), "{id} has two rows");
         }
     }
-    assert!(seen.len() > 250, "only {} rules: is the table read at all?", seen.len());
+    for (kind, count) in RULES {
+        for id in (1..=*count).map(|n| format!("{kind}-{n:02}")) {
+            assert!(seen.contains_key(&id), "{id} has no row");
+        }
+    }
+}
+
+#[test]
+fn what_looks_like_a_test_is_in_a_file_of_tests() {
+    let index = read("tests/README.md");
+    for (cell, row) in rows(&index) {
+        for text in
+            row.split('`').skip(1).step_by(2).filter(|text| text.matches('_').count() > 3 && !text.starts_with(".."))
+        {
+            let file = text.rsplit_once("::").map(|(file, _)| file);
+            assert!(file.is_some() && !named(&format!("`{text}`")).is_empty(), "{cell}: {text} names no file of tests");
+        }
+    }
 }
