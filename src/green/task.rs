@@ -193,7 +193,6 @@ impl Task {
     }
     /// Drops its green-local values, on its own stack. They cannot be had again.
     #[inline]
-    #[inline]
     pub(super) fn drop_locals(&self) {
         if self.has_locals.get() {
             self.clear_locals();
