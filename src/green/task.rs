@@ -95,6 +95,7 @@ pub(crate) struct Task {
     locals: Cell<Option<Rc<Store>>>,
     /// They are being dropped: waits that a kill interrupts return.
     cleaning: Cell<bool>,
+    has_locals: Cell<bool>,
     /// A handle's packet is there, and will call `retire` when it goes.
     held: Cell<bool>,
     /// It borrows from the stack of another, and ends before that one.
@@ -151,6 +152,7 @@ impl Task {
             pool: Cell::new(0),
             locals: Cell::new(None),
             cleaning: Cell::new(false),
+            has_locals: Cell::new(false),
             held: Cell::new(false),
             scoped: Cell::new(false),
             marked: Cell::new(false),
@@ -184,6 +186,7 @@ impl Task {
     }
     /// Its green-local values.
     pub(super) fn locals(&self) -> Rc<Store> {
+        self.has_locals.set(true);
         let store = self.locals.take().unwrap_or_default();
         self.locals.set(Some(Rc::clone(&store)));
         store
@@ -191,6 +194,12 @@ impl Task {
     /// Drops its green-local values, on its own stack. They cannot be had again.
     #[inline]
     pub(super) fn drop_locals(&self) {
+        if self.has_locals.get() {
+            self.clear_locals();
+        }
+    }
+    #[cold]
+    fn clear_locals(&self) {
         if let Some(store) = self.locals.take() {
             self.locals.set(Some(Rc::clone(&store)));
             self.cleaning.set(true);
@@ -252,8 +261,10 @@ impl Task {
     /// The last of what it owns: values that a link or the destructor of its outcome made, too.
     #[inline]
     pub(super) fn drop_last_locals(&self) {
-        self.drop_locals();
-        drop(self.locals.take());
+        if self.has_locals.replace(false) {
+            self.clear_locals();
+            drop(self.locals.take());
+        }
     }
     /// Its body is done, and so is everything it owned; the stack is about to be left for the last time.
     pub(super) fn finished(&self) {

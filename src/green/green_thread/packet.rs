@@ -32,10 +32,18 @@ impl<T> Default for Links<T> {
     }
 }
 
+/// One byte of it: a packet of a small value fits into what the allocator hands out fastest.
+#[derive(Clone, Copy)]
+enum End {
+    Finished,
+    Failed,
+    Killed,
+}
+
 pub(super) struct Packet<T: 'static> {
     outcome: Cell<Option<Result<T>>>,
     /// How it ended, once the outcome is there, or was.
-    ended: Cell<Option<GreenState>>,
+    ended: Cell<Option<End>>,
     waiter: Cell<Option<Waiter>>,
     /// Most have none: that takes one word.
     links: Cell<Option<Box<Links<T>>>>,
@@ -73,7 +81,12 @@ impl<T: 'static> Packet<T> {
         self.ended.get().is_some()
     }
     pub(super) fn state(&self) -> GreenState {
-        self.ended.get().unwrap_or_else(|| GreenState::of(&self.task))
+        match self.ended.get() {
+            None => GreenState::of(&self.task),
+            Some(End::Finished) => GreenState::Finished,
+            Some(End::Failed) => GreenState::Failed,
+            Some(End::Killed) => GreenState::Killed,
+        }
     }
     pub(super) fn set_waiter(&self, waiter: Waiter) {
         let old = self.waiter.replace(Some(waiter));
@@ -154,9 +167,9 @@ impl<T: 'static> Outcome<T> for Packet<T> {
     /// Links, then the Deferred, then whoever waits.
     fn publish(&self, outcome: Result<T>) {
         let how = match &outcome {
-            Ok(_) => GreenState::Finished,
-            Err(failure) if failure.is::<Killed>() || failure.is::<LinkedExited>() => GreenState::Killed,
-            Err(_) => GreenState::Failed,
+            Ok(_) => End::Finished,
+            Err(failure) if failure.is::<Killed>() || failure.is::<LinkedExited>() => End::Killed,
+            Err(_) => End::Failed,
         };
         self.outcome.set(Some(outcome));
         self.ended.set(Some(how));
