@@ -2,16 +2,19 @@
 #![cfg(feature = "green")]
 mod guard;
 
-use guard::{Trace, guarded};
-use std::io;
+use guard::{Trace, guarded, in_callback, panic_of};
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 use twistlet::error::Killed;
+use twistlet::green::net::wait_readable;
+use twistlet::green::proc;
 use twistlet::green::{
     Event, GreenState, Timeout, current, fail_after, is_timeout, sleep, spawn, spawn_after_local, with_timeout,
     with_timeout_or, yield_now,
 };
-use twistlet::{Failure, TimedOut};
+use twistlet::{Failure, Reactor, TimedOut};
 
 const SHORT: Duration = Duration::from_millis(3);
 const LONG: Duration = Duration::from_secs(60);
@@ -170,6 +173,49 @@ fn a_green_thread_knows_itself() {
         });
         let id = thread.id();
         assert_eq!(thread.wait()?, (id, Some("Ada".into()), true));
+        Ok(())
+    });
+}
+
+#[test]
+fn procs_killed_together_before_they_began_never_run() {
+    // UA-07, D7
+    passes(|| {
+        let trace = Trace::new();
+        let procs: Vec<_> = (0..3)
+            .map(|n| {
+                let trace = trace.clone();
+                proc::spawn(move || trace.note(n))
+            })
+            .collect();
+        proc::kill_all(procs.clone());
+        assert!(
+            proc::wait_all_trapped(procs).iter().all(|outcome| outcome.as_ref().is_err_and(|why| why.is::<Killed>()))
+        );
+        assert!(trace.take().is_empty());
+        Ok(())
+    });
+}
+
+#[test]
+fn linking_to_the_current_one_in_the_main_loop_panics() {
+    // SL-11
+    let texts = in_callback(|| [panic_of(|| drop(proc::spawn_link(|| ()))), panic_of(|| drop(proc::current()))]);
+    assert!(texts.iter().all(|text| text.contains("outside of a green thread")), "{texts:?}");
+}
+
+#[test]
+fn a_wait_that_ends_in_time_leaves_no_timer() {
+    // GTC-17, HB-43
+    passes(|| {
+        let (near, mut far) = UnixStream::pair()?;
+        let writer = spawn(move || {
+            far.write_all(b"x")?;
+            Ok(far)
+        });
+        wait_readable(&near, Some(LONG))?;
+        assert_eq!(Reactor::current().statistics().timers, 0);
+        drop(writer.wait()?);
         Ok(())
     });
 }
