@@ -8,7 +8,7 @@ use guard::guarded;
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 use twistlet::Reactor;
 use twistlet::green::os::unix::net::UnixStream;
@@ -215,6 +215,7 @@ impl World {
             }
             yield_now();
         }
+        let ended = workers.iter().filter(|worker| worker.is_finished()).count();
         for worker in &workers {
             worker.kill();
         }
@@ -223,6 +224,9 @@ impl World {
         world.jobs.wait_all();
         for _ in 0..3 {
             yield_now();
+        }
+        if kills.is_empty() {
+            assert_eq!(ended, WORKERS - 1, "so many turns are enough for all but the one that waits for ever");
         }
         let World { queue, channel, semaphore, jobs, things, locked, dropped, event, .. } = &world;
         assert_eq!(dropped.get(), WORKERS, "{kills:?}: stacks that were not unwound");
@@ -238,20 +242,22 @@ impl World {
 
 /// Runs the schedules on one thread with one reactor, which must be as it was afterwards.
 fn run_all(schedules: impl Iterator<Item = Vec<(u32, usize)>> + Send + 'static) -> usize {
+    // One after another: descriptors are counted for the whole process.
+    static ALONE: StdMutex<()> = StdMutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let outcome = guarded(move || {
         World::run(&[])?;
         let measure = || {
             let statistics = Reactor::current().statistics();
-            (debug::green_threads().len(), statistics.timers, statistics.descriptors)
+            let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+            (debug::green_threads().len(), statistics.timers, statistics.descriptors, open)
         };
         let before = measure();
         let mut count = 0;
         for kills in schedules {
             World::run(&kills)?;
             count += 1;
-            if count % 16 == 0 {
-                assert_eq!(measure(), before, "green threads, timers, descriptors, after {kills:?} or one before it");
-            }
+            assert_eq!(measure(), before, "green threads, timers, descriptors, open files, after {kills:?}");
         }
         Ok::<usize, twistlet::Failure>(count)
     });
