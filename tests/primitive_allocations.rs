@@ -1,40 +1,15 @@
 //! What events, queues, channels and semaphores cost the allocator: nothing where nobody waits, and once they are warm, nothing
 //! where somebody does.
 #![cfg(feature = "green")]
+mod counting;
 mod guard;
 
+use counting::allocations;
 use guard::guarded;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 use twistlet::green::queue::{LifoQueue, LightQueue, PriorityQueue};
 use twistlet::green::semaphore::{BoundedSemaphore, CappedSemaphore};
 use twistlet::green::{Channel, Event, Queue, Semaphore, spawn, yield_now};
-
-struct Counting;
-thread_local! {
-    static COUNT: Cell<u32> = const { Cell::new(0) };
-}
-// SAFETY: forwards to the system's allocator; counting neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations(f: impl FnOnce()) -> u32 {
-    let before = COUNT.get();
-    f();
-    COUNT.get() - before
-}
 
 #[test]
 fn what_nobody_waits_for_allocates_nothing() {

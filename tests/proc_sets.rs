@@ -2,7 +2,7 @@
 #![cfg(feature = "green")]
 mod guard;
 
-use guard::{guarded, logged};
+use guard::{logged, passes};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,13 +12,6 @@ use twistlet::green::proc::{self, LinkedExited, Pool, ProcSet, RunningProcSet};
 use twistlet::green::{Event, sleep, spawn, yield_now};
 
 const LONG: Duration = Duration::from_secs(60);
-
-#[track_caller]
-fn passes(test: impl FnOnce() -> twistlet::Result + Send + 'static) {
-    if let Err(failure) = guarded(test) {
-        panic!("{failure}");
-    }
-}
 
 #[test]
 fn a_set_waits_for_all_in_the_order_they_came_or_for_the_first_failure() {

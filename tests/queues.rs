@@ -2,7 +2,7 @@
 #![cfg(feature = "green")]
 mod guard;
 
-use guard::{guarded, logged};
+use guard::{logged, passes};
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,13 +14,6 @@ use twistlet::green::{Channel, Queue, sleep, spawn, wait_all, with_timeout, yiel
 use twistlet::{Reactor, TimedOut};
 
 const SHORT: Duration = Duration::from_millis(5);
-
-#[track_caller]
-fn passes(test: impl FnOnce() -> twistlet::Result + Send + 'static) {
-    if let Err(failure) = guarded(test) {
-        panic!("{failure}");
-    }
-}
 
 #[test]
 fn a_bounded_queue_lets_as_many_in_as_it_has_room_and_the_rest_in_order() {

@@ -2,7 +2,7 @@
 #![cfg(feature = "green")]
 mod guard;
 
-use guard::{Trace, guarded, in_callback, panic_of};
+use guard::{Trace, in_callback, panic_of, passes};
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -18,13 +18,6 @@ use twistlet::{Failure, Reactor, TimedOut};
 
 const SHORT: Duration = Duration::from_millis(3);
 const LONG: Duration = Duration::from_secs(60);
-
-#[track_caller]
-fn passes(test: impl FnOnce() -> twistlet::Result + Send + 'static) {
-    if let Err(failure) = guarded(test) {
-        panic!("{failure}");
-    }
-}
 
 #[test]
 fn a_local_start_needs_its_spawner() {

@@ -2,7 +2,7 @@
 #![cfg(feature = "green")]
 mod guard;
 
-use guard::guarded;
+use guard::passes;
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -18,13 +18,6 @@ use twistlet::{Failure, Reactor, TimedOut};
 
 const SHORT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(60);
-
-#[track_caller]
-fn passes(test: impl FnOnce() -> twistlet::Result + Send + 'static) {
-    if let Err(failure) = guarded(test) {
-        panic!("{failure}");
-    }
-}
 
 #[test]
 fn a_select_takes_what_comes_first_and_leaves_the_rest_alone() {

@@ -1,35 +1,11 @@
 //! What `green::sync` costs the allocator where nobody waits: nothing.
 #![cfg(feature = "green")]
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod counting;
+
+use counting::{allocations, counted};
 use twistlet::green::sync::mpsc::{channel, sync_channel};
 use twistlet::green::sync::{Arc, Barrier, Condvar, Mutex, Once, OnceLock, RwLock};
 use twistlet::green::{spawn, thread, yield_now};
-
-struct Counting;
-thread_local! {
-    static COUNT: Cell<u32> = const { Cell::new(0) };
-}
-// SAFETY: forwards to the system's allocator; counting neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = COUNT.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations(f: impl FnOnce()) -> u32 {
-    let before = COUNT.get();
-    f();
-    COUNT.get() - before
-}
 
 #[test]
 fn what_nobody_waits_for_allocates_nothing() {
@@ -75,9 +51,9 @@ fn a_wait_for_a_lock_costs_one_block() {
         move || {
             let mut count = 0;
             for _ in 0..1000 {
-                let before = COUNT.get();
+                let before = counted();
                 let mut held = mutex.lock().unwrap();
-                count += COUNT.get() - before;
+                count += counted() - before;
                 *held += 1;
                 yield_now();
             }

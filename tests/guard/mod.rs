@@ -37,6 +37,14 @@ pub fn guarded<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> 
     outcome.unwrap_or_else(|payload| resume_unwind(payload))
 }
 
+/// As `guarded`, for a test that fails with a failure.
+#[track_caller]
+pub fn passes(test: impl FnOnce() -> twistlet::Result + Send + 'static) {
+    if let Err(failure) = guarded(test) {
+        panic!("{failure}");
+    }
+}
+
 /// Runs a test in join mode: `start` on the main loop's greenlet before the loop runs, then the loop until it is stopped.
 #[track_caller]
 pub fn joined(start: impl FnOnce(Reactor) + Send + 'static) {
