@@ -49,15 +49,16 @@ assert_eq!(block_on(reactor.defer_to_thread(|| Ok(6 * 7)))?, 42);
 //! | floor | what it is |
 //! |---|---|
 //! | `green` | green threads, [`block_on`](deferred), GreenTransport, primitives, std's names |
-//! | [`protocols`] | byte machines on the transport traits: lines, codecs |
-//! | [`transport`] | Protocol, Factory, Transport; TCP and UNIX streams, ports, connectors |
+//! | [`endpoint`], [`service`] | connecting and listening by description; what starts and stops with a program |
+//! | [`protocols`] | byte machines on the transport traits: lines, codecs, policies |
+//! | [`transport`] | Protocol, Factory, Transport; TCP, UNIX and UDP sockets, processes, TLS; ports, connectors |
 //! | [`task`] | repeated and delayed work on a [`Clock`] |
 //! | [`reactor`] | the loop, timers, triggers, threads, signals |
 //! | [`deferred`], [`shared`] | values that will come; objects that callbacks share |
 //! | `greenlet` | coroutines: parent, switch, throw |
 //! | [`error`], [`failure`], [`address`], [`clock`] | values and time |
 //!
-//! [`testing`] stands beside them: virtual clocks, transports without sockets, a network in memory.
+//! `testing` (with the feature of that name) stands beside them: virtual clocks, transports without sockets, a network in memory.
 //!
 //! # Threads
 //!
@@ -74,6 +75,8 @@ pub mod clock;
 #[forbid(unsafe_code)]
 pub mod deferred;
 #[forbid(unsafe_code)]
+pub mod endpoint;
+#[forbid(unsafe_code)]
 pub mod error;
 #[forbid(unsafe_code)]
 pub mod failure;
@@ -88,11 +91,14 @@ pub mod protocols;
 #[forbid(unsafe_code)]
 pub mod reactor;
 #[forbid(unsafe_code)]
+pub mod service;
+#[forbid(unsafe_code)]
 pub mod shared;
 #[cfg(feature = "green")]
 mod sys;
 #[forbid(unsafe_code)]
 pub mod task;
+#[cfg(feature = "testing")]
 #[forbid(unsafe_code)]
 pub mod testing;
 #[forbid(unsafe_code)]

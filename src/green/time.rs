@@ -1,7 +1,7 @@
 //! `std::time`, as it is: nothing in it waits.
 //!
 //! `Instant` is std's own, since signatures all over the ecosystem name it. It reads the system's clock: what a test does to a
-//! virtual one (see [`testing`](crate::testing)) it does not see; ask the reactor's [`Clock`](crate::clock::Clock) there. Timers
+//! virtual one (see `testing`) it does not see; ask the reactor's [`Clock`](crate::clock::Clock) there. Timers
 //! and waits of green threads go by the reactor's clock, which is the same one in a real reactor.
 //!
 //! | std | here |

@@ -60,6 +60,7 @@ impl Core {
     }
 
     /// Nothing will ever happen any more, as a simulation knows: whoever waits is told, or the loop is left.
+    #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "for simulations"))]
     pub(crate) fn rest(&self) {
         let idle = self.idle.borrow().clone();
         match idle {
@@ -68,10 +69,12 @@ impl Core {
         }
     }
     /// Whether the pool's threads have work in hand, whose end they will tell.
+    #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "for simulations"))]
     pub(crate) fn has_threads_at_work(&self) -> bool {
         self.existing_pools().iter().any(|pool| pool.is_busy())
     }
     /// Whether another thread might call.
+    #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "for simulations"))]
     pub(crate) fn has_handles(&self) -> bool {
         self.inbox().has_handles() || self.inbox().is_notified()
     }

@@ -84,6 +84,7 @@ impl Pool {
     }
 
     /// Whether there is a job that has not ended.
+    #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "for simulations"))]
     pub(super) fn is_busy(&self) -> bool {
         let backlog = self.0.lock();
         !backlog.jobs.is_empty() || backlog.threads > backlog.idle

@@ -1,0 +1,89 @@
+//! Endpoints: where to connect and where to listen as objects, so that a program decides on TCP, UNIX, TLS or a child process in
+//! one place, or leaves it to a string (Twisted's `internet.endpoints`).
+//!
+//! An endpoint never fails when it is made or used: what is wrong with it arrives in the Deferred.
+use crate::address::Address;
+use crate::deferred::Deferred;
+use crate::transport::{Factory, ListeningPort, TransportRef};
+use std::fmt;
+use std::rc::Rc;
+
+/// Something that can be connected to (Twisted's `IStreamClientEndpoint`).
+pub trait ClientEndpoint {
+    /// As [`connect`](ClientEndpoint::connect), for a factory in a box: what an author writes.
+    fn connect_boxed(&self, factory: Box<dyn Factory>) -> Deferred<TransportRef>;
+    /// Connects once, with a protocol of `factory`. Fires right after its `connection_made`; fails with
+    /// [`ConnectError`](crate::ConnectError). Cancelling it gives the attempt up, and closes a connection that was made
+    /// meanwhile.
+    fn connect(&self, factory: impl Factory + 'static) -> Deferred<TransportRef>
+    where
+        Self: Sized,
+    {
+        self.connect_boxed(Box::new(factory))
+    }
+}
+impl<E: ClientEndpoint + ?Sized> ClientEndpoint for Box<E> {
+    fn connect_boxed(&self, factory: Box<dyn Factory>) -> Deferred<TransportRef> {
+        (**self).connect_boxed(factory)
+    }
+}
+impl<E: ClientEndpoint + ?Sized> ClientEndpoint for Rc<E> {
+    fn connect_boxed(&self, factory: Box<dyn Factory>) -> Deferred<TransportRef> {
+        (**self).connect_boxed(factory)
+    }
+}
+
+/// Something that can be listened on (Twisted's `IStreamServerEndpoint`).
+pub trait ServerEndpoint {
+    /// As [`listen`](ServerEndpoint::listen), for a factory in a box: what an author writes.
+    fn listen_boxed(&self, factory: Box<dyn Factory>) -> Deferred<Listening>;
+    /// Listens, with protocols of `factory`. Fails with [`CannotListen`](crate::error::CannotListen).
+    fn listen(&self, factory: impl Factory + 'static) -> Deferred<Listening>
+    where
+        Self: Sized,
+    {
+        self.listen_boxed(Box::new(factory))
+    }
+}
+impl<E: ServerEndpoint + ?Sized> ServerEndpoint for Box<E> {
+    fn listen_boxed(&self, factory: Box<dyn Factory>) -> Deferred<Listening> {
+        (**self).listen_boxed(factory)
+    }
+}
+impl<E: ServerEndpoint + ?Sized> ServerEndpoint for Rc<E> {
+    fn listen_boxed(&self, factory: Box<dyn Factory>) -> Deferred<Listening> {
+        (**self).listen_boxed(factory)
+    }
+}
+
+/// What a [`ServerEndpoint`] has opened. Dropping it changes nothing: it owns nothing.
+#[derive(Clone)]
+pub struct Listening {
+    address: Address,
+    stop: Rc<dyn Fn() -> Deferred<()>>,
+}
+
+impl Listening {
+    /// Something at `address` that `stop` ends: for authors of endpoints without a [`ListeningPort`].
+    pub fn new(address: Address, stop: impl Fn() -> Deferred<()> + 'static) -> Self {
+        Listening { address, stop: Rc::new(stop) }
+    }
+    /// Where it listens, with the port that the system chose.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+    /// Accepts no more; established connections are left alone. Fires when the socket is closed.
+    pub fn stop_listening(&self) -> Deferred<()> {
+        (self.stop)()
+    }
+}
+impl From<ListeningPort> for Listening {
+    fn from(port: ListeningPort) -> Self {
+        Listening::new(port.address(), move || port.stop_listening())
+    }
+}
+impl fmt::Debug for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listening").field("address", &self.address).finish_non_exhaustive()
+    }
+}
