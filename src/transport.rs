@@ -31,6 +31,7 @@ pub use protocol::Protocol;
 pub use reconnecting::{Backoff, ReconnectingClientFactory};
 pub use wire::Wire;
 
+pub(crate) use connect_protocol::connect_once;
 pub(crate) use wire::Flow;
 
 #[cfg(feature = "green")]
