@@ -14,7 +14,7 @@ mod port;
 mod producer;
 mod protocol;
 mod reconnecting;
-mod resolver;
+pub mod resolver;
 mod shared;
 mod stream;
 mod wire;
