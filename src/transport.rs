@@ -15,7 +15,7 @@ mod port;
 mod producer;
 mod protocol;
 mod reconnecting;
-mod resolver;
+pub mod resolver;
 mod shared;
 mod stream;
 mod wire;
@@ -33,6 +33,7 @@ pub use protocol::Protocol;
 pub use reconnecting::{Backoff, ReconnectingClientFactory};
 pub use wire::Wire;
 
+pub(crate) use connect_protocol::connect_once;
 pub(crate) use wire::Flow;
 
 #[cfg(feature = "green")]
