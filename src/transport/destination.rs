@@ -219,7 +219,7 @@ impl ListenAt {
             Place::Socket(address) => Place::Socket(*address),
             Place::Unix(path) => Place::Unix(path.clone()),
             Place::Text(text) => Place::Text(text.clone()),
-            Place::Adopted(_) => return None,
+            Place::Adopted(_) | Place::AdoptedUdp(_) => return None,
         };
         Some(ListenAt { place, ..*self })
     }
