@@ -33,7 +33,6 @@ pub use wire::Wire;
 
 pub(crate) use wire::Flow;
 
-#[cfg(feature = "green")]
 pub(crate) use stream::HIGH_WATER;
 
 use crate::failure::Result;
