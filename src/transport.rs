@@ -36,7 +36,6 @@ pub use wire::Wire;
 pub(crate) use connect_protocol::connect_once;
 pub(crate) use wire::Flow;
 
-#[cfg(feature = "green")]
 pub(crate) use stream::HIGH_WATER;
 
 use crate::failure::Result;
