@@ -5,6 +5,7 @@
 mod author;
 mod connect_protocol;
 mod connector;
+mod datagram;
 mod destination;
 mod factory;
 mod handle;
@@ -22,6 +23,7 @@ mod wire;
 pub use crate::address::Address;
 pub use author::Transport;
 pub use connector::Connector;
+pub use datagram::{DatagramError, DatagramPort, DatagramProtocol, Interface, Target};
 pub use destination::{Destination, ListenAt};
 pub use factory::{ClientFactory, Factory, FromFn, from_fn};
 pub use handle::TransportRef;
