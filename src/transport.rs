@@ -17,6 +17,8 @@ mod reconnecting;
 mod resolver;
 mod shared;
 mod stream;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod wire;
 
 pub use crate::address::Address;
@@ -26,14 +28,14 @@ pub use destination::{Destination, ListenAt};
 pub use factory::{ClientFactory, Factory, FromFn, from_fn};
 pub use handle::TransportRef;
 pub use port::ListeningPort;
-pub use producer::{Producer, PullProducer};
+pub use producer::{Producer, PullProducer, Registered};
 pub use protocol::Protocol;
 pub use reconnecting::{Backoff, ReconnectingClientFactory};
 pub use wire::Wire;
 
 pub(crate) use wire::Flow;
 
-#[cfg(feature = "green")]
+#[cfg(any(feature = "green", feature = "tls"))]
 pub(crate) use stream::HIGH_WATER;
 
 use crate::failure::Result;
