@@ -18,6 +18,8 @@ mod reconnecting;
 pub mod resolver;
 mod shared;
 mod stream;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod wire;
 
 pub use crate::address::Address;
@@ -28,7 +30,7 @@ pub use destination::{Destination, ListenAt};
 pub use factory::{ClientFactory, Factory, FromFn, from_fn};
 pub use handle::TransportRef;
 pub use port::ListeningPort;
-pub use producer::{Producer, PullProducer};
+pub use producer::{Producer, PullProducer, Registered};
 pub use protocol::Protocol;
 pub use reconnecting::{Backoff, ReconnectingClientFactory};
 pub use wire::Wire;
@@ -36,6 +38,7 @@ pub use wire::Wire;
 pub(crate) use connect_protocol::connect_once;
 pub(crate) use wire::Flow;
 
+#[cfg(any(feature = "green", feature = "tls"))]
 pub(crate) use stream::HIGH_WATER;
 
 use crate::failure::Result;
