@@ -5,23 +5,27 @@
 mod author;
 mod connect_protocol;
 mod connector;
+mod descriptors;
 mod destination;
 mod factory;
 mod handle;
 mod names;
 mod outbox;
 mod port;
+pub mod process;
 mod producer;
 mod protocol;
 mod reconnecting;
 mod resolver;
 mod shared;
+mod stdio;
 mod stream;
 mod wire;
 
 pub use crate::address::Address;
 pub use author::Transport;
 pub use connector::Connector;
+pub use descriptors::Ends;
 pub use destination::{Destination, ListenAt};
 pub use factory::{ClientFactory, Factory, FromFn, from_fn};
 pub use handle::TransportRef;
