@@ -10,6 +10,7 @@ pub mod codec;
 mod framed;
 mod inbox;
 pub mod line;
+pub mod policies;
 mod shared;
 
 pub use codec::{Chunks, Decoder, Encoder, FrameError, Int32Strings, Lines, Netstrings, Raw};
