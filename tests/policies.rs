@@ -126,8 +126,8 @@ fn seats_are_given_back_however_a_connection_ends() {
         || Probe::new().on_read_lost(|_| panic!("in read_connection_lost")),
     ];
     for probe in probes {
-        let mut total = LimitTotalConnections::new(9, LimitConnectionsByPeer::new(move || probe()));
-        let mut throttled = ThrottlingFactory::new(move || probe()).max_connections(9);
+        let mut total = LimitTotalConnections::new(9, LimitConnectionsByPeer::new(&probe));
+        let mut throttled = ThrottlingFactory::new(probe).max_connections(9);
         for wire in [connect(&mut total, &clock), connect(&mut throttled, &clock)] {
             wire.deliver("x");
             wire.deliver_end();
@@ -174,7 +174,7 @@ fn a_protocol_that_takes_over_keeps_the_seat_of_the_first() {
 fn reading_and_every_kind_of_writing_restart_the_idle_timeout() {
     // P17, P18, POL-5
     let clock = Clock::new();
-    let mut factory = TimeoutFactory::new(3 * SECOND, || Probe::new());
+    let mut factory = TimeoutFactory::new(3 * SECOND, Probe::new);
     type Sign = fn(&StringTransport, TransportRef);
     let signs: [Sign; 4] = [
         |wire, _| wire.deliver("x"),
@@ -453,7 +453,7 @@ fn traffic_is_logged_a_line_an_event_and_elided() {
 #[test]
 fn a_traffic_log_is_bounded_and_its_failing_sink_is_left_alone() {
     let (clock, sink) = (Clock::new(), Sink::default());
-    let mut factory = TrafficLoggingFactory::new(sink.clone(), || Probe::new());
+    let mut factory = TrafficLoggingFactory::new(sink.clone(), Probe::new);
     let wire = connect(&mut factory, &clock);
     for _ in 0..10_000 {
         wire.deliver([b'x'; 1000]);
