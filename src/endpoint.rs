@@ -3,7 +3,6 @@
 //!
 //! An endpoint never fails when it is made or used: what is wrong with it arrives in the Deferred.
 mod hostname;
-mod shared;
 mod tcp;
 mod unix;
 

@@ -10,9 +10,13 @@ pub mod codec;
 mod framed;
 mod inbox;
 pub mod line;
+pub mod proxy;
 mod shared;
+mod shared_factory;
 
 pub use codec::{Chunks, Decoder, Encoder, FrameError, Int32Strings, Lines, Netstrings, Raw};
 pub use framed::{Framed, Handler};
 pub use inbox::{Inbox, Received};
 pub use line::{LineHandler, LineOnlyReceiver, LineReceiver, LineTransport};
+
+pub(crate) use shared_factory::SharedFactory;
