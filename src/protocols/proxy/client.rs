@@ -98,4 +98,7 @@ impl Protocol for Introduced {
     fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
         self.inner.connection_lost(transport, reason);
     }
+    fn switch_inner(&mut self, protocol: Box<dyn Protocol>) -> Result<Box<dyn Protocol>, Box<dyn Protocol>> {
+        self.inner.switch_inner(protocol)
+    }
 }
