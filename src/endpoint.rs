@@ -2,14 +2,19 @@
 //! one place, or leaves it to a string (Twisted's `internet.endpoints`).
 //!
 //! An endpoint never fails when it is made or used: what is wrong with it arrives in the Deferred.
+mod description;
 mod hostname;
-mod shared;
 mod tcp;
 mod unix;
+mod wrapped;
 
+pub use description::{
+    Arguments, Descriptions, ParseError, ParseReason, Value, client_from_string, quote, server_from_string,
+};
 pub use hostname::HostnameEndpoint;
 pub use tcp::{TcpClientEndpoint, TcpServerEndpoint};
 pub use unix::{UnixClientEndpoint, UnixServerEndpoint};
+pub use wrapped::{WrappedClientEndpoint, WrappedServerEndpoint, wrap_client, wrap_server};
 
 use crate::address::Address;
 use crate::deferred::Deferred;

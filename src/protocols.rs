@@ -13,7 +13,9 @@ mod inbox;
 pub mod line;
 pub mod pull;
 pub mod policies;
+pub mod proxy;
 mod shared;
+mod shared_factory;
 
 pub use codec::{
     Chunks, Decoder, Encoder, FrameError, Int8Strings, Int16Strings, Int32Strings, Int64Strings, Lines, Netstrings, Raw,
@@ -22,3 +24,5 @@ pub use framed::{Framed, Handler, Unread};
 pub use inbox::{Inbox, Received};
 pub use line::{LineHandler, LineOnlyReceiver, LineReceiver, LineTransport};
 pub use pull::{PullFactory, PullTransport};
+
+pub(crate) use shared_factory::SharedFactory;
