@@ -156,6 +156,8 @@ fn whatever_is_left_on_the_reactor_is_named() {
     call.cancel();
     future.cancel();
     let _ = port.stop_listening();
+    reactor.call_later(MS, move || reactor.crash());
+    reactor.run().unwrap();
     check_leftovers(&reactor);
     reactor.close();
     assert!(Leftovers::of(&reactor).is_empty());
