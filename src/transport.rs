@@ -7,6 +7,8 @@ mod connect_protocol;
 mod connector;
 mod datagram;
 mod destination;
+#[cfg(feature = "dns")]
+pub mod dns;
 mod factory;
 mod handle;
 mod names;
