@@ -35,9 +35,9 @@ pub use protocol::Protocol;
 pub use reconnecting::{Backoff, ReconnectingClientFactory};
 pub use wire::Wire;
 
+pub(crate) use connect_protocol::connect_once;
 pub(crate) use wire::Flow;
 
-#[cfg(feature = "green")]
 pub(crate) use stream::HIGH_WATER;
 
 use crate::failure::Result;
