@@ -8,6 +8,8 @@ mod connector;
 mod datagram;
 mod descriptors;
 mod destination;
+#[cfg(feature = "dns")]
+pub mod dns;
 mod factory;
 mod handle;
 mod names;
