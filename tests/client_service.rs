@@ -313,7 +313,7 @@ fn one_that_is_stopped_again_before_it_came_to_connect_stays_stopped() {
 fn a_connection_counts_when_it_is_prepared() {
     // CLI-5
     let (service, endpoint, clock) = service();
-    let prepared: Rc<RefCell<Vec<(TransportRef, Promise<u8>)>>> = Rc::default();
+    let prepared = Rc::new(RefCell::new(Vec::new()));
     let kept = Rc::clone(&prepared);
     let mut service = service.prepare_connection(move |transport| {
         let (promise, deferred) = Deferred::new();

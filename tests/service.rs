@@ -427,9 +427,11 @@ fn a_server_service_serves_a_real_port_while_it_runs() {
     assert!(std::net::TcpStream::connect(at).is_err());
 }
 
+type Attempt = (Box<dyn Factory>, Promise<TransportRef>);
+
 /// A client endpoint in the test's hands.
 #[derive(Clone, Default)]
-struct Line(Rc<RefCell<Vec<(Box<dyn Factory>, Promise<TransportRef>)>>>);
+struct Line(Rc<RefCell<Vec<Attempt>>>);
 impl ClientEndpoint for Line {
     fn connect_boxed(&self, factory: Box<dyn Factory>) -> Deferred<TransportRef> {
         let (promise, deferred) = Deferred::new();
