@@ -2,11 +2,14 @@
 //! a reactor is made: `os` is mio on real sockets, `memory` a network and a clock inside this process for tests of faults.
 //! The loop and the transports use these types only; whatever asks the system for time or I/O by another way breaks that.
 mod datagram;
+mod lock;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "for simulations"))]
 pub(crate) mod memory;
 pub(crate) mod os;
+pub(crate) mod unix;
 
 pub(crate) use datagram::{Datagram, Interface};
+pub(crate) use unix::FileOptions;
 
 use crate::address::Address;
 use std::io::{self, IoSlice};
@@ -94,7 +97,7 @@ impl Driver {
     }
     pub(crate) fn connect_unix(&self, path: &Path) -> io::Result<Socket> {
         match self {
-            Driver::Os(_) => os::connect_unix(path),
+            Driver::Os(_) => unix::connect(path),
             Driver::Memory(driver) => driver.connect_unix(path),
         }
     }
@@ -104,11 +107,17 @@ impl Driver {
             Driver::Memory(driver) => driver.listen_tcp(at, options),
         }
     }
-    /// `private`: for the user alone.
-    pub(crate) fn listen_unix(&self, path: &Path, backlog: u32, private: bool) -> io::Result<Listener> {
+    pub(crate) fn listen_unix(&self, path: &Path, backlog: u32, options: FileOptions) -> io::Result<Listener> {
         match self {
-            Driver::Os(_) => os::listen_unix(path, backlog, private),
+            Driver::Os(_) => unix::listen(path, backlog, options),
             Driver::Memory(driver) => driver.listen_unix(path),
+        }
+    }
+    /// Whether a server that lives holds the lock of the socket at this path.
+    pub(crate) fn is_locked(&self, path: &Path) -> bool {
+        match self {
+            Driver::Os(_) => unix::is_locked(path),
+            Driver::Memory(_) => true,
         }
     }
     /// Watches a socket for both directions, edge-triggered, until it is dropped.
@@ -135,6 +144,16 @@ impl Driver {
                 Listener::Tcp(listener) => driver.deregister(listener),
                 Listener::Unix(listener, _) => driver.deregister(listener),
                 Listener::Memory(_) => Ok(()),
+            };
+        }
+    }
+    /// As [`deregister_listener`](Driver::deregister_listener).
+    pub(crate) fn deregister_socket(&self, socket: &mut Socket) {
+        if let Driver::Os(driver) = self {
+            let _ = match socket {
+                Socket::Tcp(stream) => driver.deregister(stream),
+                Socket::Unix(stream) => driver.deregister(stream),
+                Socket::Memory(_) => Ok(()),
             };
         }
     }
@@ -251,14 +270,14 @@ impl Socket {
     pub(crate) fn peer(&self) -> io::Result<Address> {
         match self {
             Socket::Tcp(stream) => stream.peer_addr().map(Address::Tcp),
-            Socket::Unix(stream) => stream.peer_addr().map(|address| os::unix_address(&address)),
+            Socket::Unix(stream) => stream.peer_addr().map(|address| unix::address(&address)),
             Socket::Memory(stream) => stream.peer(),
         }
     }
     pub(crate) fn host(&self) -> io::Result<Address> {
         match self {
             Socket::Tcp(stream) => stream.local_addr().map(Address::Tcp),
-            Socket::Unix(stream) => stream.local_addr().map(|address| os::unix_address(&address)),
+            Socket::Unix(stream) => stream.local_addr().map(|address| unix::address(&address)),
             Socket::Memory(stream) => stream.host(),
         }
     }
@@ -287,7 +306,7 @@ impl Socket {
 pub(crate) enum Listener {
     Tcp(mio::net::TcpListener),
     /// With the path that is removed when listening ends.
-    Unix(mio::net::UnixListener, #[allow(dead_code, reason = "it is there to be dropped")] Option<os::BoundPath>),
+    Unix(mio::net::UnixListener, #[allow(dead_code, reason = "it is there to be dropped")] Option<unix::BoundPath>),
     Memory(memory::Listener),
 }
 
@@ -305,7 +324,7 @@ impl Listener {
                 listener.accept().map(|(stream, peer)| (Socket::Tcp(stream), Address::Tcp(peer)))
             }
             Listener::Unix(listener, _) => {
-                listener.accept().map(|(stream, peer)| (Socket::Unix(stream), os::unix_address(&peer)))
+                listener.accept().map(|(stream, peer)| (Socket::Unix(stream), unix::address(&peer)))
             }
             Listener::Memory(listener) => listener.accept().map(|(stream, peer)| (Socket::Memory(stream), peer)),
         }
@@ -313,7 +332,7 @@ impl Listener {
     pub(crate) fn address(&self) -> io::Result<Address> {
         match self {
             Listener::Tcp(listener) => listener.local_addr().map(Address::Tcp),
-            Listener::Unix(listener, _) => listener.local_addr().map(|address| os::unix_address(&address)),
+            Listener::Unix(listener, _) => listener.local_addr().map(|address| unix::address(&address)),
             Listener::Memory(listener) => listener.address(),
         }
     }

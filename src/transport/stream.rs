@@ -65,6 +65,8 @@ pub(crate) struct Stream {
     /// Who waits for the output to leave.
     flush_waiters: RefCell<Vec<Promise<()>>>,
     read_size: Cell<usize>,
+    /// Somebody else may have a copy of the descriptor.
+    shared: Cell<bool>,
 }
 
 impl Stream {
@@ -93,6 +95,7 @@ impl Stream {
             owner: RefCell::new(owner),
             flush_waiters: RefCell::default(),
             read_size: Cell::new(usize::MAX),
+            shared: Cell::new(false),
         });
         stream.name.set(wire::open(stream.clone(), protocol));
         core.install_source(token, stream.clone());
@@ -100,6 +103,10 @@ impl Stream {
     }
     pub(super) fn name(&self) -> TransportRef {
         self.name.get()
+    }
+    /// Closing does not end the poller's watch: somebody else may have a copy of the descriptor.
+    pub(super) fn share(&self) {
+        self.shared.set(true);
     }
     /// Tells the protocol `connection_made`.
     pub(super) fn start(&self) {

@@ -38,11 +38,11 @@ impl Stream {
         match (self.socket.take(), &reason) {
             (Some(socket), _) if reset => {
                 socket.reset_on_close();
-                drop(socket);
+                close(&self.core, socket, self.shared.get());
                 drop(self.core.remove_source(self.token));
             }
             (Some(socket), ConnectionClosed::Lost(_)) => {
-                drop(socket);
+                close(&self.core, socket, self.shared.get());
                 drop(self.core.remove_source(self.token));
             }
             (Some(socket), _) => self.part(socket),
@@ -67,8 +67,9 @@ impl Stream {
     /// it: then the socket stays a while under our token, though the connection is over for everybody else.
     fn part(&self, socket: Socket) {
         let still_sends = !self.has(EOF) && matches!(socket.read(&mut [0; 4096]), Ok(1..));
+        let shared = self.shared.get();
         if !still_sends {
-            drop(socket);
+            close(&self.core, socket, shared);
             return drop(self.core.remove_source(self.token));
         }
         // Fails only when the peer has gone, which reading will tell.
@@ -78,12 +79,14 @@ impl Stream {
         let late = self.core.schedule(
             LINGER,
             Box::new(move || {
-                if let Some(core) = core.upgrade() {
-                    drop(core.remove_source(token));
+                if let Some(core) = core.upgrade()
+                    && let Some(lingering) = core.source(token)
+                {
+                    lingering.shut(&core);
                 }
             }),
         );
-        self.core.install_source(token, Rc::new(Lingering { token, socket: RefCell::new(Some(socket)), late }));
+        self.core.install_source(token, Rc::new(Lingering { token, socket: RefCell::new(Some(socket)), shared, late }));
         self.core.dispatch_again(token);
     }
 }
@@ -92,7 +95,15 @@ impl Stream {
 struct Lingering {
     token: usize,
     socket: RefCell<Option<Socket>>,
+    shared: bool,
     late: DelayedCall,
+}
+
+/// A socket whose descriptor others share is still watched after it is closed, unless told not to be.
+fn close(core: &Core, mut socket: Socket, shared: bool) {
+    if shared {
+        core.driver().deregister_socket(&mut socket);
+    }
 }
 
 impl Source for Lingering {
@@ -130,7 +141,9 @@ impl Source for Lingering {
     fn shut(&self, core: &Rc<Core>) {
         self.late.cancel();
         let socket = self.socket.take();
-        drop(socket);
+        if let Some(socket) = socket {
+            close(core, socket, self.shared);
+        }
         drop(core.remove_source(self.token));
     }
     /// A graceful shutdown is about answers that arrive.
