@@ -15,7 +15,7 @@ mod port;
 mod producer;
 mod protocol;
 mod reconnecting;
-mod resolver;
+pub mod resolver;
 mod shared;
 mod stream;
 mod unix;
@@ -35,9 +35,9 @@ pub use reconnecting::{Backoff, ReconnectingClientFactory};
 pub use unix::UnixPath;
 pub use wire::Wire;
 
+pub(crate) use connect_protocol::connect_once;
 pub(crate) use wire::Flow;
 
-#[cfg(feature = "green")]
 pub(crate) use stream::HIGH_WATER;
 
 use crate::failure::Result;

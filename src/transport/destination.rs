@@ -234,6 +234,16 @@ impl ListenAt {
             Place::Text(_) => true,
         }
     }
+    /// The same place once more; `None` for an adopted socket, of which there is one.
+    pub(crate) fn again(&self) -> Option<Self> {
+        let place = match &self.place {
+            Place::Socket(address) => Place::Socket(*address),
+            Place::Unix(path) => Place::Unix(path.clone()),
+            Place::Text(text) => Place::Text(text.clone()),
+            Place::Adopted(_) | Place::AdoptedUdp(_) => return None,
+        };
+        Some(ListenAt { place, ..*self })
+    }
     /// How many connections may wait to be accepted. Default 1,024; the system has a limit of its own.
     pub fn backlog(mut self, n: u32) -> Self {
         self.backlog = n;
