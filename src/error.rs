@@ -277,6 +277,15 @@ pub struct AllFailed {
     pub failures: Vec<Failure>,
 }
 
+/// The first input of an `all_or_first_error` that failed (Twisted's `FirstError`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstError {
+    /// Which it was, in input order.
+    pub index: usize,
+    /// What it failed with.
+    pub failure: Failure,
+}
+
 /// A bounded queue is full, or has as many getters waiting as it allows (Twisted's `QueueOverflow`, `QueueUnderflow`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -372,6 +381,16 @@ impl fmt::Display for AllFailed {
             [only] => write!(f, "the only contestant failed: {only}"),
             [first, ..] => write!(f, "all {} contestants failed, the first with: {first}", self.failures.len()),
         }
+    }
+}
+impl fmt::Display for FirstError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "number {} failed first: {}", self.index, self.failure)
+    }
+}
+impl Error for FirstError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self.failure.error())
     }
 }
 impl Error for AllFailed {

@@ -10,9 +10,11 @@ pub mod codec;
 mod framed;
 mod inbox;
 pub mod line;
+pub mod pull;
 mod shared;
 
 pub use codec::{Chunks, Decoder, Encoder, FrameError, Int32Strings, Lines, Netstrings, Raw};
 pub use framed::{Framed, Handler};
 pub use inbox::{Inbox, Received};
 pub use line::{LineHandler, LineOnlyReceiver, LineReceiver, LineTransport};
+pub use pull::{PullFactory, PullTransport};

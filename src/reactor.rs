@@ -219,6 +219,9 @@ impl Clock for Reactor {
     fn now(&self) -> Instant {
         self.core().map_or_else(Instant::now, |core| core.fresh_now())
     }
+    fn recently(&self) -> Instant {
+        self.core().map_or_else(Instant::now, |core| core.turn_now())
+    }
     #[track_caller]
     fn schedule(&self, delay: Duration, call: Box<dyn FnOnce()>) -> DelayedCall {
         match self.core() {

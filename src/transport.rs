@@ -5,6 +5,7 @@
 mod author;
 mod connect_protocol;
 mod connector;
+mod datagram;
 mod destination;
 mod factory;
 mod handle;
@@ -14,7 +15,7 @@ mod port;
 mod producer;
 mod protocol;
 mod reconnecting;
-mod resolver;
+pub mod resolver;
 mod shared;
 mod stream;
 #[cfg(feature = "tls")]
@@ -24,6 +25,7 @@ mod wire;
 pub use crate::address::Address;
 pub use author::Transport;
 pub use connector::Connector;
+pub use datagram::{DatagramError, DatagramPort, DatagramProtocol, Interface, Target};
 pub use destination::{Destination, ListenAt};
 pub use factory::{ClientFactory, Factory, FromFn, from_fn};
 pub use handle::TransportRef;
@@ -33,9 +35,9 @@ pub use protocol::Protocol;
 pub use reconnecting::{Backoff, ReconnectingClientFactory};
 pub use wire::Wire;
 
+pub(crate) use connect_protocol::connect_once;
 pub(crate) use wire::Flow;
 
-#[cfg(any(feature = "green", feature = "tls"))]
 pub(crate) use stream::HIGH_WATER;
 
 use crate::failure::Result;

@@ -1,7 +1,7 @@
 //! Where failures go that nobody takes: the log, or the program's hook. What must never happen here: an unwinding out of it,
 //! whatever the user's `Display`, hook or logger does.
 use super::{Failure, catch, drop_quietly};
-use crate::error::{Cancelled, Killed};
+use crate::error::Killed;
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
@@ -83,7 +83,7 @@ pub fn on_unobserved_failure(hook: impl Fn(&str, &Failure) + 'static) {
 /// Once for each occurrence, however many owners it has, and not if it was logged before. Never of `Cancelled` and
 /// `Killed`: somebody asked for these, and knows.
 pub(crate) fn report_unobserved(what: impl fmt::Display, failure: &Failure) {
-    if failure.is::<Cancelled>() || failure.is::<Killed>() || failure.0.told.swap(true, Ordering::Relaxed) {
+    if failure.is_cancelled() || failure.is::<Killed>() || failure.0.told.swap(true, Ordering::Relaxed) {
         return;
     }
     match UNOBSERVED.try_with(|slot| slot.borrow().clone()) {

@@ -1,9 +1,12 @@
 //! The one way to the operating system: polling, waking, the time, and stream and listening sockets. Chosen by enum when
 //! a reactor is made: `os` is mio on real sockets, `memory` a network and a clock inside this process for tests of faults.
 //! The loop and the transports use these types only; whatever asks the system for time or I/O by another way breaks that.
+mod datagram;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "for simulations"))]
 pub(crate) mod memory;
 pub(crate) mod os;
+
+pub(crate) use datagram::{Datagram, Interface};
 
 use crate::address::Address;
 use std::io::{self, IoSlice};

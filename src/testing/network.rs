@@ -44,7 +44,15 @@ impl Network {
     pub fn refuse_connects(&self, on: bool) {
         self.0.faults(|faults| faults.refuse = on);
     }
-    /// While on, TCP connection attempts are never answered: they time out.
+    /// The next `n` datagrams that are sent are lost.
+    pub fn lose_datagrams(&self, n: usize) {
+        self.0.faults(|faults| faults.lost_datagrams = n);
+    }
+    /// The next `n` datagrams that are sent arrive twice.
+    pub fn double_datagrams(&self, n: usize) {
+        self.0.faults(|faults| faults.doubled_datagrams = n);
+    }
+    /// While on, TCP connection attempts are never answered: they time out. Datagrams are lost.
     pub fn blackhole(&self, on: bool) {
         self.0.faults(|faults| faults.blackhole = on);
     }

@@ -2,11 +2,13 @@
 //! address, a listening socket. Text that is no address is kept as it is and refused when it is used.
 use super::Address;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 /// How long an attempt may take, names looked up included, unless told otherwise: Twisted's.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of a datagram more is lost, unless told otherwise: Twisted's.
+const MAX_PACKET: usize = 8192;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
@@ -152,6 +154,7 @@ pub struct ListenAt {
     pub(super) place: Place,
     pub(super) backlog: u32,
     pub(super) reuse_port: bool,
+    pub(super) max_packet: usize,
     /// A UNIX socket's file is for the user alone.
     pub(super) private: bool,
     /// Said by a port number alone: every interface.
@@ -163,6 +166,7 @@ pub struct ListenAt {
 pub(super) enum Place {
     Socket(SocketAddr),
     Adopted(TcpListener),
+    AdoptedUdp(UdpSocket),
     Unix(std::path::PathBuf),
     /// Not an address.
     Text(String),
@@ -170,7 +174,14 @@ pub(super) enum Place {
 
 impl ListenAt {
     fn new(place: Place) -> Self {
-        ListenAt { place, backlog: BACKLOG, reuse_port: false, private: false, bare_port: false }
+        ListenAt {
+            place,
+            backlog: BACKLOG,
+            reuse_port: false,
+            max_packet: MAX_PACKET,
+            private: false,
+            bare_port: false,
+        }
     }
     pub(super) fn unix(path: &std::path::Path) -> Self {
         ListenAt::new(Place::Unix(path.to_owned()))
@@ -196,19 +207,36 @@ impl ListenAt {
         match &self.place {
             Place::Socket(address) => address.ip().is_loopback(),
             Place::Adopted(listener) => listener.local_addr().is_ok_and(|address| address.ip().is_loopback()),
+            Place::AdoptedUdp(socket) => socket.local_addr().is_ok_and(|address| address.ip().is_loopback()),
             Place::Unix(_) => true,
             // That it is no address will be the error.
             Place::Text(_) => true,
         }
+    }
+    /// The same place once more; `None` for an adopted socket, of which there is one.
+    pub(crate) fn again(&self) -> Option<Self> {
+        let place = match &self.place {
+            Place::Socket(address) => Place::Socket(*address),
+            Place::Unix(path) => Place::Unix(path.clone()),
+            Place::Text(text) => Place::Text(text.clone()),
+            Place::Adopted(_) | Place::AdoptedUdp(_) => return None,
+        };
+        Some(ListenAt { place, ..*self })
     }
     /// How many connections may wait to be accepted. Default 1,024; the system has a limit of its own.
     pub fn backlog(mut self, n: u32) -> Self {
         self.backlog = n;
         self
     }
-    /// Shares the port with other sockets that say the same (SO_REUSEPORT): one reactor a core.
+    /// Shares the port with other sockets that say the same (SO_REUSEPORT): one reactor a core. Of UDP sockets that share a port
+    /// one receives each datagram, and all receive what is sent to their multicast groups (Twisted's `listenMultiple`).
     pub fn reuse_port(mut self) -> Self {
         self.reuse_port = true;
+        self
+    }
+    /// UDP: the most that is received of one datagram; the rest of a longer one is lost. Default 8,192 bytes.
+    pub fn max_packet(mut self, bytes: usize) -> Self {
+        self.max_packet = bytes.max(1);
         self
     }
 }
@@ -217,6 +245,10 @@ impl fmt::Display for ListenAt {
         match &self.place {
             Place::Socket(address) => address.fmt(f),
             Place::Adopted(listener) => match listener.local_addr() {
+                Ok(address) => address.fmt(f),
+                Err(_) => f.write_str("an adopted socket"),
+            },
+            Place::AdoptedUdp(socket) => match socket.local_addr() {
                 Ok(address) => address.fmt(f),
                 Err(_) => f.write_str("an adopted socket"),
             },
@@ -273,5 +305,10 @@ impl From<SocketAddr> for ListenAt {
 impl From<TcpListener> for ListenAt {
     fn from(listener: TcpListener) -> Self {
         ListenAt::new(Place::Adopted(listener))
+    }
+}
+impl From<UdpSocket> for ListenAt {
+    fn from(socket: UdpSocket) -> Self {
+        ListenAt::new(Place::AdoptedUdp(socket))
     }
 }

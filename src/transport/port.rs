@@ -70,7 +70,7 @@ pub(super) fn listen(core: &Rc<Core>, at: ListenAt, factory: Box<dyn Factory>) -
     let again = match &at.place {
         Place::Socket(address) => Some(Place::Socket(*address)),
         Place::Unix(path) => Some(Place::Unix(path.clone())),
-        Place::Adopted(_) | Place::Text(_) => None,
+        Place::Adopted(_) | Place::AdoptedUdp(_) | Place::Text(_) => None,
     };
     let port = Rc::new(Port {
         core: Rc::clone(core),
@@ -143,7 +143,7 @@ impl ListeningPort {
         let place = match &again.place {
             Place::Socket(address) => Place::Socket(*address),
             Place::Unix(path) => Place::Unix(path.clone()),
-            Place::Adopted(_) | Place::Text(_) => return Err(PortError::Gone.into()),
+            Place::Adopted(_) | Place::AdoptedUdp(_) | Place::Text(_) => return Err(PortError::Gone.into()),
         };
         port.start(ListenAt { place, ..*again })
     }
@@ -194,7 +194,7 @@ impl Port {
             }
             Place::Unix(path) => self.core.driver().listen_unix(&path, at.backlog, at.private),
             Place::Adopted(listener) => os::adopt_listener(listener),
-            Place::Text(_) => Err(io::Error::new(
+            Place::AdoptedUdp(_) | Place::Text(_) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "this is no place to listen: give a port, an address and a port, or a socket address",
             )),

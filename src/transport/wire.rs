@@ -4,6 +4,10 @@
 //! A protocol is taken out of the table while it runs, so what it does to its own or to any other wire finds the table free;
 //! what happens to it meanwhile is queued and follows when it returns. What must never happen here: user code run, or a
 //! user's object dropped, while the table is borrowed.
+mod owner;
+
+pub use owner::Wire;
+
 use super::{Protocol, Transport, TransportRef};
 use crate::clock::{Clock, DelayedCall};
 use crate::error::ConnectionClosed;
@@ -425,8 +429,11 @@ fn drain(wire: TransportRef) -> Result<()> {
             Event::Switch(protocol, unread) => {
                 let old = with(wire, |entry| {
                     entry.switching -= 1;
-                    entry.protocol.replace(protocol)
+                    entry.protocol.take()
                 });
+                let (old, protocol) = replaced(old.flatten(), protocol);
+                let mut protocol = Some(protocol);
+                with(wire, |entry| entry.protocol = protocol.take());
                 if let Err(failure) = failure::catch(move || drop(old)) {
                     failure::report("the destructor of a protocol", &failure);
                 }
@@ -437,6 +444,18 @@ fn drain(wire: TransportRef) -> Result<()> {
         outcome = outcome.and(next);
     }
     outcome
+}
+
+/// What is to be dropped and what to be entered when `protocol` takes over: one that wraps others stays, and takes it in.
+fn replaced(
+    old: Option<Box<dyn Protocol>>,
+    protocol: Box<dyn Protocol>,
+) -> (Option<Box<dyn Protocol>>, Box<dyn Protocol>) {
+    let Some(mut wrapper) = old else { return (None, protocol) };
+    match wrapper.switch_inner(protocol) {
+        Ok(old) => (Some(old), wrapper),
+        Err(protocol) => (Some(wrapper), protocol),
+    }
 }
 
 /// Hands over bytes that had to wait: now, after the pause, or to the next protocol, whatever its predecessor has done.
@@ -488,64 +507,6 @@ fn call(wire: TransportRef, mut protocol: Box<dyn Protocol>, event: impl FnOnce(
         }
     }
     outcome
-}
-
-/// The owner of a wire made by hand: a policy's, a test's. Users hold its [`TransportRef`]; the owner plays the part that
-/// the reactor plays for a socket.
-///
-/// Dropping it unended is `deliver_lost(&ConnectionClosed::Lost(None))`.
-#[derive(Debug)]
-pub struct Wire {
-    name: TransportRef,
-}
-
-impl Wire {
-    /// Enters `transport` and its protocol into the thread's table and tells the protocol `connection_made`.
-    pub fn new(transport: impl Transport + 'static, protocol: impl Protocol + 'static) -> Self {
-        let name = open(Rc::new(transport), Box::new(protocol));
-        let wire = Wire { name };
-        if let Err(failure) = notify(name, move |protocol| protocol.connection_made(name)) {
-            connection_lost(name, &ConnectionClosed::Failed(failure));
-        }
-        wire
-    }
-    /// What the protocol, and everybody else, calls this wire.
-    pub fn transport(&self) -> TransportRef {
-        self.name
-    }
-    /// Bytes have arrived. While the protocol runs they wait until it returned. A panic of the protocol ends the wire.
-    pub fn deliver(&self, data: &[u8]) {
-        let _ = self.try_deliver(data);
-    }
-    /// As `deliver`; gives the panic, which has ended the wire, to whom it concerns.
-    pub(crate) fn try_deliver(&self, data: &[u8]) -> Result<()> {
-        data_received(self.name, data).inspect_err(|failure| {
-            connection_lost(self.name, &ConnectionClosed::Failed(failure.clone()));
-        })
-    }
-    /// The peer will send no more.
-    pub fn deliver_read_lost(&self) {
-        let name = self.name;
-        if let Err(failure) = notify(name, move |protocol| protocol.read_connection_lost(name)) {
-            connection_lost(name, &ConnectionClosed::Failed(failure));
-        }
-    }
-    /// Our half-close has gone out.
-    pub fn deliver_write_lost(&self) {
-        let name = self.name;
-        if let Err(failure) = notify(name, move |protocol| protocol.write_connection_lost(name)) {
-            connection_lost(name, &ConnectionClosed::Failed(failure));
-        }
-    }
-    /// The connection is over: `connection_lost`, and the name means nothing from here on.
-    pub fn deliver_lost(self, reason: &ConnectionClosed) {
-        connection_lost(self.name, reason);
-    }
-}
-impl Drop for Wire {
-    fn drop(&mut self) {
-        connection_lost(self.name, &ConnectionClosed::Lost(None));
-    }
 }
 
 pub(super) fn clock(wire: TransportRef) -> Rc<dyn Clock> {

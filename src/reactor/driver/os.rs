@@ -1,5 +1,5 @@
 //! The real driver: mio's poller and the system's sockets. Used through `driver::Driver` only.
-use super::{ConnectFault, Event, ListenOptions, Listener, Readiness, Socket};
+use super::{ConnectFault, Datagram, Event, ListenOptions, Listener, Readiness, Socket};
 use crate::address::Address;
 use socket2::{Domain, Protocol, SockAddr, Type};
 use std::fs::Permissions;
@@ -116,6 +116,23 @@ pub(crate) fn listen_tcp(at: SocketAddr, options: &ListenOptions) -> io::Result<
     socket.bind(&at.into())?;
     socket.listen(options.backlog.min(i32::MAX as u32) as i32)?;
     Ok(Listener::Tcp(mio::net::TcpListener::from_std(socket.into())))
+}
+
+pub(crate) fn bind_udp(at: SocketAddr, shared: bool) -> io::Result<Datagram> {
+    let socket = socket2::Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    if shared {
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&at.into())?;
+    Ok(Datagram::Udp(mio::net::UdpSocket::from_std(socket.into())))
+}
+
+/// Adopts a datagram socket of the caller's.
+pub(crate) fn adopt_udp(socket: std::net::UdpSocket) -> io::Result<Datagram> {
+    socket.set_nonblocking(true)?;
+    Ok(Datagram::Udp(mio::net::UdpSocket::from_std(socket)))
 }
 
 /// Adopts a listening socket of the caller's.

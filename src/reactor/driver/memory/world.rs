@@ -1,6 +1,7 @@
 //! The network in memory: ends of connections, places that listen, what is ready, and the faults scripted. Listening,
 //! accepting and connecting are here, reading and writing in `stream`. As on Linux, an edge is remembered until a poll, and
 //! tells all that is ready then.
+use super::datagram::Mailbox;
 use super::packet::Packet;
 use crate::address::Address;
 use crate::reactor::driver::{ConnectFault, Event, ListenOptions, Readiness};
@@ -22,6 +23,10 @@ pub(crate) struct Faults {
     /// The next so many accepts fail with this.
     pub(crate) accepts: (usize, i32),
     pub(crate) writes: (usize, i32),
+    /// The next so many datagrams are lost.
+    pub(crate) lost_datagrams: usize,
+    /// The next so many datagrams arrive twice.
+    pub(crate) doubled_datagrams: usize,
     pub(crate) latency: Duration,
     /// Of connections made from now on: bytes on their way to, or unread at, one end.
     pub(crate) capacity: usize,
@@ -62,7 +67,7 @@ pub(super) struct End {
 }
 
 #[derive(Default)]
-struct Watch {
+pub(super) struct Watch {
     token: Option<usize>,
     queued: bool,
 }
@@ -89,6 +94,7 @@ pub(crate) struct World {
     taken: BTreeMap<u16, usize>,
     pub(super) ends: BTreeMap<u64, End>,
     pub(super) ports: BTreeMap<u64, Port>,
+    pub(super) mailboxes: BTreeMap<u64, Mailbox>,
     pub(super) agenda: BTreeMap<(Instant, u64), Packet>,
     ready: VecDeque<u64>,
 }
@@ -156,6 +162,8 @@ impl World {
                 io_limit: None,
                 accepts: (0, 0),
                 writes: (0, 0),
+                lost_datagrams: 0,
+                doubled_datagrams: 0,
                 latency: Duration::ZERO,
                 capacity: 64 * 1024,
             },
@@ -164,6 +172,7 @@ impl World {
             taken: BTreeMap::new(),
             ends: BTreeMap::new(),
             ports: BTreeMap::new(),
+            mailboxes: BTreeMap::new(),
             agenda: BTreeMap::new(),
             ready: VecDeque::new(),
         }
@@ -176,9 +185,12 @@ impl World {
     // ---- readiness ----
 
     fn watched(&mut self, id: u64) -> Option<&mut Watch> {
-        match self.ends.get_mut(&id) {
-            Some(end) => Some(&mut end.watch),
-            None => self.ports.get_mut(&id).map(|port| &mut port.watch),
+        if let Some(end) = self.ends.get_mut(&id) {
+            return Some(&mut end.watch);
+        }
+        match self.ports.get_mut(&id) {
+            Some(port) => Some(&mut port.watch),
+            None => self.mailboxes.get_mut(&id).map(|mailbox| &mut mailbox.watch),
         }
     }
     /// Watched from now on; what is ready already is an edge.
@@ -212,7 +224,8 @@ impl World {
     fn readiness(&self, id: u64) -> Readiness {
         let mut readiness = Readiness::default();
         let Some(end) = self.ends.get(&id) else {
-            let waiting = self.ports.get(&id).is_some_and(|port| !port.queue.is_empty());
+            let waiting = self.ports.get(&id).is_some_and(|port| !port.queue.is_empty())
+                || self.mailboxes.get(&id).is_some_and(Mailbox::is_readable);
             return if waiting { Readiness::READABLE } else { readiness };
         };
         let (ended, broken) = (end.ended || end.read_shut, end.state == State::Broken);
@@ -238,7 +251,7 @@ impl World {
         let here = self.ports.iter().filter(|(_, port)| port.is_at(place));
         here.min_by_key(|(_, port)| port.queue.len()).map(|(id, _)| *id)
     }
-    fn any_port(&mut self) -> io::Result<u16> {
+    pub(super) fn any_port(&mut self) -> io::Result<u16> {
         for _ in ANY_PORT {
             let port = self.next_port;
             self.next_port = if port == *ANY_PORT.end() { *ANY_PORT.start() } else { port + 1 };
