@@ -2,9 +2,25 @@
 //! one place, or leaves it to a string (Twisted's `internet.endpoints`).
 //!
 //! An endpoint never fails when it is made or used: what is wrong with it arrives in the Deferred.
+mod description;
+mod hostname;
+mod tcp;
+mod unix;
+mod wrapped;
+
+pub use description::{
+    Arguments, Descriptions, ParseError, ParseReason, Value, client_from_string, quote, server_from_string,
+};
+pub use hostname::HostnameEndpoint;
+pub use tcp::{TcpClientEndpoint, TcpServerEndpoint};
+pub use unix::{UnixClientEndpoint, UnixServerEndpoint};
+pub use wrapped::{WrappedClientEndpoint, WrappedServerEndpoint, wrap_client, wrap_server};
+
 use crate::address::Address;
 use crate::deferred::Deferred;
-use crate::transport::{Factory, ListeningPort, TransportRef};
+use crate::error::{ConnectError, ConnectionClosed};
+use crate::failure::{Failure, Result};
+use crate::transport::{Factory, ListeningPort, Protocol, TransportRef};
 use std::fmt;
 use std::rc::Rc;
 
@@ -20,6 +36,31 @@ pub trait ClientEndpoint {
         Self: Sized,
     {
         self.connect_boxed(Box::new(factory))
+    }
+    /// Connects once, for a protocol that exists already (Twisted's `connectProtocol`).
+    fn connect_protocol(&self, protocol: impl Protocol + 'static) -> Deferred<TransportRef>
+    where
+        Self: Sized,
+    {
+        self.connect_boxed(Box::new(Only(Some(Box::new(protocol)))))
+    }
+}
+/// A factory with one protocol to give.
+struct Only(Option<Box<dyn Protocol>>);
+impl Factory for Only {
+    fn build_protocol(&mut self, _peer: &Address) -> Option<Box<dyn Protocol>> {
+        self.0.take()
+    }
+}
+/// What a connection attempt failed with, as the one type that endpoints promise.
+fn connect_error<T>(failure: Failure) -> Result<T> {
+    if failure.is::<ConnectError>() { Err(failure) } else { Err(as_connect_error(failure).into()) }
+}
+fn as_connect_error(failure: Failure) -> ConnectError {
+    match failure.check() {
+        // What `connection_made` panicked with.
+        Some(ConnectionClosed::Failed(cause)) => ConnectError::from_failure(cause.clone()),
+        _ => ConnectError::from_failure(failure),
     }
 }
 impl<E: ClientEndpoint + ?Sized> ClientEndpoint for Box<E> {
@@ -67,6 +108,12 @@ impl Listening {
     /// Something at `address` that `stop` ends: for authors of endpoints without a [`ListeningPort`].
     pub fn new(address: Address, stop: impl Fn() -> Deferred<()> + 'static) -> Self {
         Listening { address, stop: Rc::new(stop) }
+    }
+    fn deferred(port: Result<ListeningPort>) -> Deferred<Listening> {
+        match port {
+            Ok(port) => Deferred::succeed(port.into()),
+            Err(failure) => Deferred::fail(failure),
+        }
     }
     /// Where it listens, with the port that the system chose.
     pub fn address(&self) -> &Address {

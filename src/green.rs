@@ -94,7 +94,7 @@ pub mod transport;
 pub mod backdoor;
 pub mod debug;
 
-pub use block::{Waitable, block_on};
+pub use block::{Waitable, block_on, block_on_future};
 pub use channel::Channel;
 pub use event::Event;
 pub use green_thread::{

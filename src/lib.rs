@@ -111,8 +111,8 @@ pub use failure::{Failure, Result};
 pub use reactor::{Reactor, Remote};
 pub use shared::{Shared, WeakShared};
 pub use transport::{
-    ClientFactory, Connector, Factory, ListeningPort, Producer, Protocol, PullProducer, Transport, TransportRef,
-    from_fn,
+    ClientFactory, Connector, DatagramPort, DatagramProtocol, Factory, ListeningPort, Producer, Protocol, PullProducer,
+    Transport, TransportRef, from_fn,
 };
 
 /// README's snippets are doctests.

@@ -1,8 +1,11 @@
 //! Several Deferreds: lists, races, queues, locks.
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use twistlet::deferred::{DeferredLock, DeferredQueue, DeferredSemaphore, gather_results, list, race};
-use twistlet::error::{AllFailed, QueueError};
+use twistlet::deferred::{
+    DeferredLock, DeferredQueue, DeferredSemaphore, all_or_first_error, first_completed, first_success, gather_results,
+    list, race,
+};
+use twistlet::error::{AllFailed, FirstError, QueueError};
 use twistlet::failure::on_unobserved_failure;
 use twistlet::{Cancelled, Deferred, Failure, Promise, Result};
 
@@ -302,4 +305,116 @@ fn a_getter_may_put_and_get_from_its_callback() {
     next(queue.clone(), seen.clone());
     queue.put(0).unwrap();
     assert!(seen.borrow().iter().copied().eq(0..=1000));
+}
+
+#[test]
+fn the_first_success_is_told_with_its_number_and_the_others_go_on() {
+    // DEF-57, DEF-59: fireOnOneCallback
+    let reports = unobserved();
+    let (mut promises, deferreds) = some(3);
+    let mut first = first_success(deferreds);
+    fire(&mut promises, 0, Err(Failure::msg("zero")));
+    assert!(first.result().is_none(), "one failure is no end");
+    fire(&mut promises, 2, Ok(7));
+    assert_eq!(first.result(), Some(Ok(&(2, 7))));
+    assert!(!cancelled(&promises[1]));
+    fire(&mut promises, 1, Err(Failure::msg("late")));
+    assert_eq!(first.result(), Some(Ok(&(2, 7))));
+    drop(first);
+    assert_eq!(reports.get(), 0, "the failures of losers are consumed");
+}
+
+#[test]
+fn when_none_succeeds_all_failures_are_told_in_input_order() {
+    // DEF-57: the normal full list
+    let (mut promises, deferreds) = some(2);
+    let first = first_success(deferreds);
+    fire(&mut promises, 1, Err(Failure::msg("one")));
+    fire(&mut promises, 0, Err(Failure::msg("zero")));
+    let failure = first.try_take().unwrap().unwrap_err();
+    let failures: Vec<_> =
+        failure.check::<AllFailed>().unwrap().failures.iter().map(|failure| failure.to_string()).collect();
+    assert_eq!(failures, ["zero", "one"]);
+    // DEF-56: of nobody it would never fire.
+    assert!(first_success(Vec::<Deferred<u8>>::new()).try_take().unwrap().unwrap_err().is::<AllFailed>());
+    assert!(first_completed(Vec::<Deferred<u8>>::new()).try_take().unwrap().unwrap_err().is::<AllFailed>());
+}
+
+#[test]
+fn the_first_failure_is_told_with_its_number() {
+    // DEF-58: fireOnOneErrback
+    let reports = unobserved();
+    let (mut promises, deferreds) = some(3);
+    let all = all_or_first_error(deferreds);
+    fire(&mut promises, 0, Ok(1));
+    fire(&mut promises, 1, Err(Failure::msg("broken")));
+    let failure = all.try_take().unwrap().unwrap_err();
+    let first = failure.check::<FirstError>().unwrap();
+    assert_eq!((first.index, first.failure.to_string()), (1, "broken".to_owned()));
+    assert_eq!(failure.to_string(), "number 1 failed first: broken");
+    fire(&mut promises, 2, Err(Failure::msg("late")));
+    assert_eq!(reports.get(), 0);
+
+    let (mut promises, deferreds) = some(2);
+    let mut all = all_or_first_error(deferreds);
+    fire(&mut promises, 1, Ok(2));
+    fire(&mut promises, 0, Ok(1));
+    assert_eq!(all.result(), Some(Ok(&vec![1, 2])));
+}
+
+#[test]
+fn the_first_outcome_is_told_whatever_it_is() {
+    // DEF-57, DEF-58: both flags
+    let (mut promises, deferreds) = some(2);
+    let first = first_completed(deferreds);
+    fire(&mut promises, 1, Err(Failure::msg("no")));
+    let (index, outcome) = first.try_take().unwrap().unwrap();
+    assert_eq!((index, outcome.unwrap_err().to_string()), (1, "no".to_owned()));
+    fire(&mut promises, 0, Ok(1));
+
+    let mut first = first_completed([Deferred::succeed(5), Deferred::succeed(6)]);
+    assert_eq!(first.result(), Some(Ok(&(0, Ok(5)))));
+}
+
+#[test]
+fn cancelling_one_that_waits_for_the_first_cancels_every_input() {
+    // DEF-61; after it has fired nobody is: D50
+    let (promises, deferreds) = some(2);
+    let first = first_completed(deferreds);
+    first.cancel();
+    assert!(promises.iter().all(cancelled));
+    let (index, outcome) = first.try_take().unwrap().unwrap();
+    assert_eq!(index, 0);
+    assert!(outcome.unwrap_err().is::<Cancelled>());
+
+    let (mut promises, deferreds) = some(2);
+    let first = first_success(deferreds);
+    fire(&mut promises, 0, Ok(1));
+    first.cancel();
+    assert!(!cancelled(&promises[1]));
+
+    let (promises, deferreds) = some(2);
+    let all = all_or_first_error(deferreds);
+    all.cancel();
+    assert!(promises.iter().all(cancelled));
+    assert!(all.try_take().unwrap().unwrap_err().check::<FirstError>().unwrap().failure.is::<Cancelled>());
+}
+
+#[test]
+fn whoever_forks_an_input_sees_its_failure_though_the_list_has_it() {
+    // DEF-60: consumeErrors=False
+    let reports = unobserved();
+    let (promise, input) = Deferred::<u32>::new();
+    let (mut mine, theirs) = input.fork();
+    let mut all = list([theirs]);
+    promise.errback(Failure::msg("broken"));
+    assert!(all.result().unwrap().unwrap()[0].is_err());
+    assert_eq!(mine.result().unwrap().unwrap_err().to_string(), "broken");
+    assert_eq!(reports.get(), 0);
+    let (promise, input) = Deferred::<u32>::new();
+    let (mine, theirs) = input.fork();
+    let _all = list([theirs]);
+    drop(mine);
+    promise.errback(Failure::msg("broken"));
+    assert_eq!(reports.get(), 1, "nobody looked at the other half");
 }

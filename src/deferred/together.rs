@@ -3,7 +3,7 @@
 //! Inputs are consumed: what becomes of their outcomes is said here and nowhere else.
 use super::chain::{self, Node};
 use super::{Deferred, Promise};
-use crate::error::AllFailed;
+use crate::error::{AllFailed, FirstError};
 use crate::failure::{Failure, Result};
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -64,17 +64,19 @@ impl<T, V> Gathering<T, V> {
 /// ```
 pub fn gather_results<T: 'static>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Deferred<Vec<T>> {
     collect(inputs, |gathering, index, outcome| match outcome {
-        Ok(value) => {
-            let all = gathering.put(index, value)?;
-            gathering.finish(Ok(all))
-        }
-        Err(failure) => {
-            let next = gathering.finish(Err(failure));
-            let dropped = gathering.slots.take();
-            drop(dropped);
-            next
-        }
+        Ok(value) => all_in(gathering, index, value),
+        Err(failure) => give_up(gathering, failure),
     })
+}
+fn all_in<T>(gathering: &Gathering<T, Vec<T>>, index: usize, value: T) -> Option<Rc<dyn Node>> {
+    let all = gathering.put(index, value)?;
+    gathering.finish(Ok(all))
+}
+fn give_up<T>(gathering: &Gathering<T, Vec<T>>, failure: Failure) -> Option<Rc<dyn Node>> {
+    let next = gathering.finish(Err(failure));
+    let dropped = gathering.slots.take();
+    drop(dropped);
+    next
 }
 
 /// Every outcome in input order; never fails (Twisted's `DeferredList`, with `consumeErrors`).
@@ -112,18 +114,83 @@ fn collect<T: 'static, S: 'static>(
     deferred
 }
 
-struct Racing<T: 'static> {
-    promise: Cell<Option<Promise<(usize, T)>>>,
-    inputs: Rc<Inputs>,
-    failures: RefCell<Vec<Option<Failure>>>,
-    running: Cell<usize>,
+/// All values in input order, or [`FirstError`] with the number of the input that failed first (Twisted's `DeferredList` with
+/// `fireOnOneErrback`). Otherwise as [`gather_results`].
+///
+/// ```
+/// use twistlet::error::FirstError;
+/// use twistlet::{Deferred, Failure, deferred::all_or_first_error};
+/// let (_promise, slow) = Deferred::<u32>::new();
+/// let mut both = all_or_first_error([slow, Deferred::fail(Failure::msg("no"))]);
+/// let Some(Err(failure)) = both.result() else { panic!("the second has failed") };
+/// assert_eq!(failure.check::<FirstError>().map(|first| first.index), Some(1));
+/// ```
+pub fn all_or_first_error<T: 'static>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Deferred<Vec<T>> {
+    collect(inputs, |gathering, index, outcome| match outcome {
+        Ok(value) => all_in(gathering, index, value),
+        Err(failure) => give_up(gathering, FirstError { index, failure }.into()),
+    })
+}
+
+/// The first outcome, success or failure, with the number of its input; the others go on, and what they give is dropped
+/// (Twisted's `DeferredList` with both `fireOnOneCallback` and `fireOnOneErrback`). Never fails by itself.
+///
+/// Cancelling cancels every input. The first of nobody fails at once with [`AllFailed`]; in Twisted it never fires.
+///
+/// ```
+/// use twistlet::{Deferred, Failure, deferred::first_completed};
+/// let (_promise, slow) = Deferred::<u32>::new();
+/// let mut first = first_completed([slow, Deferred::fail(Failure::msg("no"))]);
+/// assert!(matches!(first.result(), Some(Ok((1, Err(_))))));
+/// ```
+pub fn first_completed<T: 'static>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Deferred<(usize, Result<T>)> {
+    let inputs = inputs.into_iter().map(|input| input.add_both(Ok));
+    compete(inputs, false)
+}
+
+/// The first success with the number of its input; the others go on, and what they give is dropped (Twisted's `DeferredList`
+/// with `fireOnOneCallback`). [`race`] cancels them.
+///
+/// If all fail, [`AllFailed`] has their failures in input order. Cancelling cancels every input. The first of nobody fails at
+/// once; in Twisted it never fires.
+///
+/// ```
+/// use twistlet::{Deferred, Failure, deferred::first_success};
+/// let mut first = first_success([Deferred::fail(Failure::msg("no")), Deferred::succeed(7)]);
+/// assert_eq!(first.result(), Some(Ok(&(1, 7))));
+/// ```
+pub fn first_success<T: 'static>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Deferred<(usize, T)> {
+    compete(inputs, false)
 }
 
 /// The first success with its index; the others are cancelled, before it is delivered (Twisted's `race`).
 ///
 /// If all fail, [`AllFailed`] has their failures in input order; so has a race that was cancelled, which cancels every
 /// input. A race of nobody fails at once.
+///
+/// ```
+/// use twistlet::{Deferred, deferred::race};
+/// let (loser, slow) = Deferred::<u32>::new();
+/// let mut winner = race([slow, Deferred::succeed(7)]);
+/// assert_eq!(winner.result(), Some(Ok(&(1, 7))));
+/// assert!(loser.is_cancelled());
+/// ```
 pub fn race<T: 'static>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Deferred<(usize, T)> {
+    compete(inputs, true)
+}
+
+struct Competition<T: 'static> {
+    promise: Cell<Option<Promise<(usize, T)>>>,
+    inputs: Rc<Inputs>,
+    /// What the losers have failed with so far.
+    failures: RefCell<Vec<Option<Failure>>>,
+    running: Cell<usize>,
+    /// Losers are cancelled, rather than left alone.
+    cancels: bool,
+}
+
+fn compete<T: 'static>(inputs: impl IntoIterator<Item = Deferred<T>>, cancels: bool) -> Deferred<(usize, T)> {
+    // All of them first: the iterator is user code, and some may have fired.
     let inputs: Vec<_> = inputs.into_iter().collect();
     if inputs.is_empty() {
         return Deferred::fail(AllFailed { failures: Vec::new() });
@@ -132,24 +199,25 @@ pub fn race<T: 'static>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Deferr
     let pending = Rc::new(Inputs::default());
     let waiting = pending.clone();
     promise.on_cancel(move || waiting.cancel());
-    let racing = Rc::new(Racing {
+    let competition = Rc::new(Competition {
         promise: Cell::new(Some(promise)),
         inputs: pending,
         failures: RefCell::new(inputs.iter().map(|_| None).collect()),
         running: Cell::new(inputs.len()),
+        cancels,
     });
     for (index, input) in inputs.into_iter().enumerate() {
-        let judge = racing.clone();
+        let judge = competition.clone();
         let place = input.sink(move |outcome| judge.arrived(index, outcome));
-        racing.inputs.add(place);
-        if racing.is_over() {
+        competition.inputs.add(place);
+        if cancels && competition.is_over() {
             // Somebody won before the others were at the start.
-            racing.inputs.cancel();
+            competition.inputs.cancel();
         }
     }
     deferred
 }
-impl<T> Racing<T> {
+impl<T> Competition<T> {
     fn is_over(&self) -> bool {
         let promise = self.promise.take();
         let over = promise.is_none();
@@ -160,7 +228,9 @@ impl<T> Racing<T> {
         match outcome {
             Ok(value) => {
                 let promise = self.promise.take()?;
-                self.inputs.cancel();
+                if self.cancels {
+                    self.inputs.cancel();
+                }
                 promise.put(Ok((index, value)))
             }
             Err(failure) => {

@@ -1,7 +1,9 @@
 //! Where failures go that nobody takes: the log, or the program's hook. What must never happen here: an unwinding out of it,
 //! whatever the user's `Display`, hook or logger does.
 use super::{Failure, catch, drop_quietly};
-use crate::error::{Cancelled, Killed};
+use crate::error::Killed;
+#[cfg(feature = "testing")]
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
@@ -46,10 +48,27 @@ pub(crate) fn report(what: impl fmt::Display, failure: &Failure) {
 fn log_it(what: impl fmt::Display, failure: &Failure) {
     // The error's Display and the logger are the user's.
     if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| {
+        #[cfg(feature = "testing")]
+        if let Ok(Some(collect)) = COLLECTOR.try_with(Cell::get) {
+            collect(&what.to_string(), failure);
+        }
         log::error!(target: "twistlet", "{what}: {failure:?}");
     })) {
         drop_quietly(again);
     }
+}
+
+/// What a test keeps of the log.
+#[cfg(feature = "testing")]
+type Collector = fn(&str, &Failure);
+#[cfg(feature = "testing")]
+thread_local! {
+    static COLLECTOR: Cell<Option<Collector>> = const { Cell::new(None) };
+}
+/// Tells `collector` of everything this thread logs.
+#[cfg(feature = "testing")]
+pub(crate) fn set_collector(collector: Option<Collector>) {
+    let _ = COLLECTOR.try_with(|slot| slot.set(collector));
 }
 
 type Hook = Rc<dyn Fn(&str, &Failure)>;
@@ -83,7 +102,7 @@ pub fn on_unobserved_failure(hook: impl Fn(&str, &Failure) + 'static) {
 /// Once for each occurrence, however many owners it has, and not if it was logged before. Never of `Cancelled` and
 /// `Killed`: somebody asked for these, and knows.
 pub(crate) fn report_unobserved(what: impl fmt::Display, failure: &Failure) {
-    if failure.is::<Cancelled>() || failure.is::<Killed>() || failure.0.told.swap(true, Ordering::Relaxed) {
+    if failure.is_cancelled() || failure.is::<Killed>() || failure.0.told.swap(true, Ordering::Relaxed) {
         return;
     }
     match UNOBSERVED.try_with(|slot| slot.borrow().clone()) {

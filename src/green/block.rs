@@ -1,5 +1,9 @@
 //! `block_on`: a Deferred as a synchronous call. Fired ones are taken without a switch, anywhere; for others the green
 //! thread parks, and whoever fires the Deferred only wakes it.
+mod future;
+
+pub use future::block_on_future;
+
 use super::task::{Waiter, prepare};
 use crate::deferred::{Canceller, Deferred, IntoDeferred};
 use crate::failure::Result;

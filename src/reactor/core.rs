@@ -182,6 +182,11 @@ impl Core {
         self.pulse.set_stale();
         self.now()
     }
+    /// The instant at which the last poll returned; outside of the loop, and where nobody has asked for the time in this
+    /// turn, the present one.
+    pub(crate) fn turn_now(&self) -> Instant {
+        if self.looping.get() && self.timers.len() > 0 { self.turn_clock.get() } else { self.fresh_now() }
+    }
     #[track_caller]
     pub(crate) fn schedule(&self, delay: Duration, call: Box<dyn FnOnce()>) -> DelayedCall {
         self.schedule_from(Location::caller(), delay, call)
@@ -353,6 +358,11 @@ impl Core {
         if !on {
             self.ignore_signals();
         }
+    }
+    /// Whether its end has begun: nothing more is going to be called.
+    #[cfg(feature = "tls")]
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.get()
     }
     pub(crate) fn add_end_hook(&self, call: Box<dyn FnOnce()>) {
         self.at_end.borrow_mut().push(call);

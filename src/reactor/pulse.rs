@@ -80,9 +80,10 @@ pub(crate) enum Kind {
     #[cfg_attr(not(feature = "green"), allow(dead_code, reason = "there are none"))]
     Child,
     Signals,
+    Datagrams,
     Other,
 }
-const KINDS: [(Kind, &str); 9] = [
+const KINDS: [(Kind, &str); 10] = [
     (Kind::Connection, "a connection"),
     (Kind::Port, "a listening port"),
     (Kind::Attempt, "a connection attempt"),
@@ -91,13 +92,14 @@ const KINDS: [(Kind, &str); 9] = [
     (Kind::GreenSocket, "a green socket"),
     (Kind::Child, "a child process"),
     (Kind::Signals, "signals"),
+    (Kind::Datagrams, "a datagram port"),
     (Kind::Other, "a source of events"),
 ];
 impl Kind {
     fn named(number: u8) -> &'static str {
         KINDS.get(usize::from(number)).map_or("a source of events", |(_, name)| name)
     }
-    #[cfg(feature = "green")]
+    #[cfg(any(feature = "green", feature = "testing"))]
     pub(crate) fn name(self) -> &'static str {
         Kind::named(self as u8)
     }

@@ -3,8 +3,9 @@
 use super::destination::{Destination, Host};
 use super::names::Names;
 use super::stream::{Owner, Stream};
-use super::{Address, ClientFactory, TransportRef, resolver};
+use super::{Address, ClientFactory, TransportRef};
 use crate::clock::DelayedCall;
+use crate::deferred::Canceller;
 use crate::error::{ConnectError, ConnectionClosed, PortError};
 use crate::failure::{self, Result};
 use crate::reactor::driver::{ConnectFault, Readiness, Socket};
@@ -59,6 +60,8 @@ struct Inner {
     attempt: Cell<u64>,
     timeout: Cell<Option<DelayedCall>>,
     delay: Cell<Option<DelayedCall>>,
+    /// Gives the look-up of the name up.
+    looking: Cell<Option<Canceller>>,
     /// Addresses yet to be tried, and how the first of them failed.
     left: RefCell<VecDeque<SocketAddr>>,
     first_failure: RefCell<Option<ConnectError>>,
@@ -86,6 +89,7 @@ pub(super) fn connect(
         attempt: Cell::new(0),
         timeout: Cell::new(None),
         delay: Cell::new(None),
+        looking: Cell::new(None),
         left: RefCell::default(),
         first_failure: RefCell::default(),
         socket: RefCell::default(),
@@ -225,9 +229,11 @@ impl Inner {
             }
             Host::Name(host, port) => {
                 let (inner, host, port) = (Rc::downgrade(self), host.clone(), *port);
-                let answer = resolver::resolve(&Reactor::of(&self.core), &host);
+                let answer = Reactor::of(&self.core).resolve(&host);
+                self.looking.set(Some(answer.canceller()));
                 let _ = answer.add_both(move |answer| {
                     let Some(inner) = inner.upgrade().filter(|inner| inner.is_attempt(attempt)) else { return };
+                    inner.looking.set(None);
                     match answer {
                         Ok(ips) => {
                             inner.left.replace(ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect());
@@ -236,6 +242,9 @@ impl Inner {
                         Err(failure) => inner.fail_soon(ConnectError::from_failure(failure)),
                     }
                 });
+            }
+            Host::Unix(path) if self.to.must_be_locked() && !self.core.driver().is_locked(path) => {
+                self.fail_soon(ConnectError::NotServed { path: path.clone() });
             }
             Host::Unix(path) => {
                 let socket = self.core.driver().connect_unix(path);
@@ -291,6 +300,10 @@ impl Inner {
 
     /// Takes the attempt's socket back, unwatched.
     fn release(&self) -> Option<(Socket, Address)> {
+        if let Some(looking) = self.looking.take() {
+            // Later: what the resolver does about it is not for the caller's stack.
+            self.core.call_soon(Box::new(move || looking.cancel()));
+        }
         let socket = self.socket.take()?;
         let ourselves = self.core.remove_source(self.token.get());
         drop(ourselves);

@@ -7,7 +7,7 @@ use super::{Address, Factory, Protocol};
 use crate::deferred::{Deferred, Promise};
 use crate::error::{CannotListen, PortError};
 use crate::failure::{self, Failure, Result};
-use crate::reactor::driver::{ListenOptions, Listener, Readiness, Socket, os};
+use crate::reactor::driver::{ListenOptions, Listener, Readiness, Socket, unix};
 use crate::reactor::{About, Core, Kind, Source};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -192,8 +192,8 @@ impl Port {
                 let options = ListenOptions { backlog: at.backlog, reuse_port: at.reuse_port };
                 self.core.driver().listen_tcp(address, &options)
             }
-            Place::Unix(path) => self.core.driver().listen_unix(&path, at.backlog, at.private),
-            Place::Adopted(listener) => os::adopt_listener(listener),
+            Place::Unix(path) => self.core.driver().listen_unix(&path, at.backlog, at.file),
+            Place::Adopted(socket) => unix::adopt_listener(socket),
             Place::Text(_) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "this is no place to listen: give a port, an address and a port, or a socket address",

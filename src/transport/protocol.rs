@@ -44,6 +44,14 @@ pub trait Protocol {
     fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
         let _ = (transport, reason);
     }
+    /// For protocols that wrap another one and are to stay when `switch_protocol` is called on their wire: takes `protocol`
+    /// in and gives the one it had. The others, by default, give `protocol` back, and are themselves replaced by it.
+    ///
+    /// # Errors
+    /// `protocol`, not taken.
+    fn switch_inner(&mut self, protocol: Box<dyn Protocol>) -> Result<Box<dyn Protocol>, Box<dyn Protocol>> {
+        Err(protocol)
+    }
 }
 
 impl<P: Protocol + ?Sized> Protocol for Box<P> {
@@ -64,5 +72,8 @@ impl<P: Protocol + ?Sized> Protocol for Box<P> {
     }
     fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
         (**self).connection_lost(transport, reason);
+    }
+    fn switch_inner(&mut self, protocol: Box<dyn Protocol>) -> Result<Box<dyn Protocol>, Box<dyn Protocol>> {
+        (**self).switch_inner(protocol)
     }
 }

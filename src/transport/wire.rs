@@ -4,6 +4,10 @@
 //! A protocol is taken out of the table while it runs, so what it does to its own or to any other wire finds the table free;
 //! what happens to it meanwhile is queued and follows when it returns. What must never happen here: user code run, or a
 //! user's object dropped, while the table is borrowed.
+mod owner;
+
+pub use owner::Wire;
+
 use super::{Protocol, Transport, TransportRef};
 use crate::clock::{Clock, DelayedCall};
 use crate::error::ConnectionClosed;
@@ -35,7 +39,8 @@ pub(crate) enum Flow {
     Go,
     /// Not now: `TransportRef::when_resumed` tells when.
     Paused,
-    /// Never again: the connection is being closed, is gone, or has got another protocol.
+    /// Never again: the connection is being closed, is gone, or has got another protocol; or TLS has begun on it, and what was
+    /// found before is to be forgotten.
     Over,
 }
 
@@ -47,6 +52,10 @@ struct Extra {
     backlog: VecDeque<Event>,
     /// What is to go on when the wire is resumed.
     held: Vec<Event>,
+    /// Wires that `start_tls` put under this one, the lowest first: the owner's calls go to the first, its to the next.
+    layers: Vec<TransportRef>,
+    /// What the protocol has of bytes came before `start_tls`, and is void.
+    void: bool,
 }
 
 /// Something to tell a protocol.
@@ -123,6 +132,10 @@ pub(super) fn open(transport: Rc<dyn Transport>, protocol: Box<dyn Protocol>) ->
 /// # Errors
 /// The panic of the protocol, already logged: the wire's owner closes the connection with it.
 pub(super) fn data_received(wire: TransportRef, data: &[u8]) -> Result<()> {
+    data_received_above(wire, 0, data)
+}
+/// The same, from the layer with so many layers under it, itself included.
+pub(super) fn data_received_above(wire: TransportRef, layers: usize, data: &[u8]) -> Result<()> {
     // The usual case first, at the price of looking twice otherwise.
     let free = with(wire, |entry| match entry {
         Entry { running: false, paused: false, extra: None, .. } => {
@@ -137,6 +150,9 @@ pub(super) fn data_received(wire: TransportRef, data: &[u8]) -> Result<()> {
             Some(false) => outcome.and(drain(wire)),
             _ => outcome,
         };
+    }
+    if let Some(layer) = layer_above(wire, layers) {
+        return data_received(layer, data);
     }
     match with(wire, |entry| (entry.running, entry.paused)) {
         Some((false, false)) => tell(wire, |protocol| protocol.data_received(wire, data)),
@@ -157,6 +173,15 @@ pub(super) fn data_received(wire: TransportRef, data: &[u8]) -> Result<()> {
 /// # Errors
 /// As `data_received`.
 pub(super) fn notify(wire: TransportRef, event: impl FnOnce(&mut dyn Protocol) + 'static) -> Result<()> {
+    notify_above(wire, 0, event)
+}
+/// The same, from the layer with so many layers under it.
+pub(super) fn notify_above(
+    wire: TransportRef,
+    layers: usize,
+    event: impl FnOnce(&mut dyn Protocol) + 'static,
+) -> Result<()> {
+    let wire = layer_above(wire, layers).unwrap_or(wire);
     if is_running(wire) {
         queue(wire, Event::Told(Box::new(event)));
         return Ok(());
@@ -166,6 +191,13 @@ pub(super) fn notify(wire: TransportRef, event: impl FnOnce(&mut dyn Protocol) +
 
 /// Ends a wire: `connection_lost`, then name, protocol, transport and timers are forgotten. Does nothing the second time.
 pub(super) fn connection_lost(wire: TransportRef, reason: &ConnectionClosed) {
+    connection_lost_above(wire, 0, reason);
+}
+/// The same, from the layer with so many layers under it.
+pub(super) fn connection_lost_above(wire: TransportRef, layers: usize, reason: &ConnectionClosed) {
+    end(layer_above(wire, layers).unwrap_or(wire), reason);
+}
+fn end(wire: TransportRef, reason: &ConnectionClosed) {
     if is_running(wire) {
         queue(wire, Event::Lost(reason.clone()));
         return;
@@ -195,8 +227,55 @@ pub(super) fn connection_lost(wire: TransportRef, reason: &ConnectionClosed) {
     }
 }
 
+/// Who is told instead of the wire's protocol: the next layer that was put under the wire.
+fn layer_above(wire: TransportRef, layers: usize) -> Option<TransportRef> {
+    with(wire, |entry| entry.extra.as_ref()?.layers.get(layers).copied()).flatten()
+}
+
+/// Puts a layer under a wire: from here on the wire's name means `transport`, and a new wire, with `protocol`, has the old one
+/// below and is told what its owner tells. What had arrived and was not delivered is dropped, and flow is over until
+/// `secured`. Returns the new wire's name, how many layers there are now, and whether the wire is paused.
+#[cfg(feature = "tls")]
+pub(super) fn put_under(
+    wire: TransportRef,
+    transport: Rc<dyn Transport>,
+    protocol: Box<dyn Protocol>,
+) -> Option<(TransportRef, usize, bool)> {
+    let old = with(wire, |entry| entry.transport.replace(transport)).flatten()?;
+    let lower = open(old, protocol);
+    with(wire, |entry| {
+        let extra = entry.extra.get_or_insert_default();
+        extra.layers.push(lower);
+        extra.void = true;
+        extra.held.retain(|event| !matches!(event, Event::Data(_)));
+        extra.backlog.retain(|event| !matches!(event, Event::Data(_)));
+        for event in &mut extra.backlog {
+            if let Event::Switch(_, unread) = event {
+                unread.clear();
+            }
+        }
+        (lower, extra.layers.len(), entry.paused)
+    })
+}
+/// Tells `handshake_completed`, from the layer with so many layers under it.
+///
+/// # Errors
+/// As `data_received`.
+#[cfg(feature = "tls")]
+pub(super) fn secured(wire: TransportRef, layers: usize) -> Result<()> {
+    notify_above(wire, layers, move |protocol| {
+        with(wire, |entry| entry.extra.iter_mut().for_each(|extra| extra.void = false));
+        protocol.handshake_completed(wire);
+    })
+}
+/// Whether a layer was put under the wire that has not said `secured` yet.
+pub(super) fn is_void(wire: TransportRef) -> bool {
+    with(wire, |entry| entry.extra.as_ref().is_some_and(|extra| extra.void)).unwrap_or(false)
+}
+
 /// Puts another protocol in the place of the present one, when the present callback is over, or in a later turn.
 pub(super) fn switch(wire: TransportRef, protocol: Box<dyn Protocol>, unread: Vec<u8>) {
+    let unread = if is_void(wire) { Vec::new() } else { unread };
     let running = queue(wire, Event::Switch(protocol, unread));
     with(wire, |entry| entry.switching += 1);
     wake_unless(running, wire);
@@ -269,8 +348,10 @@ pub(super) fn is_paused(wire: TransportRef) -> bool {
     with(wire, |entry| entry.paused).unwrap_or(false)
 }
 pub(super) fn flow(wire: TransportRef) -> Flow {
-    let state =
-        with(wire, |entry| (!entry.lost && entry.switching == 0).then(|| (entry.paused, entry.transport.clone())));
+    let state = with(wire, |entry| {
+        let void = entry.extra.as_ref().is_some_and(|extra| extra.void);
+        (!entry.lost && entry.switching == 0 && !void).then(|| (entry.paused, entry.transport.clone()))
+    });
     match state.flatten() {
         Some((paused, Some(transport))) if !transport.is_disconnecting() => {
             if paused {
@@ -342,14 +423,17 @@ fn drain(wire: TransportRef) -> Result<()> {
             Event::Data(data) => deliver(wire, data),
             Event::Told(event) => run(wire, event),
             Event::Lost(reason) => {
-                connection_lost(wire, &reason);
+                end(wire, &reason);
                 Ok(())
             }
             Event::Switch(protocol, unread) => {
                 let old = with(wire, |entry| {
                     entry.switching -= 1;
-                    entry.protocol.replace(protocol)
+                    entry.protocol.take()
                 });
+                let (old, protocol) = replaced(old.flatten(), protocol);
+                let mut protocol = Some(protocol);
+                with(wire, |entry| entry.protocol = protocol.take());
                 if let Err(failure) = failure::catch(move || drop(old)) {
                     failure::report("the destructor of a protocol", &failure);
                 }
@@ -360,6 +444,18 @@ fn drain(wire: TransportRef) -> Result<()> {
         outcome = outcome.and(next);
     }
     outcome
+}
+
+/// What is to be dropped and what to be entered when `protocol` takes over: one that wraps others stays, and takes it in.
+fn replaced(
+    old: Option<Box<dyn Protocol>>,
+    protocol: Box<dyn Protocol>,
+) -> (Option<Box<dyn Protocol>>, Box<dyn Protocol>) {
+    let Some(mut wrapper) = old else { return (None, protocol) };
+    match wrapper.switch_inner(protocol) {
+        Ok(old) => (Some(old), wrapper),
+        Err(protocol) => (Some(wrapper), protocol),
+    }
 }
 
 /// Hands over bytes that had to wait: now, after the pause, or to the next protocol, whatever its predecessor has done.
@@ -411,64 +507,6 @@ fn call(wire: TransportRef, mut protocol: Box<dyn Protocol>, event: impl FnOnce(
         }
     }
     outcome
-}
-
-/// The owner of a wire made by hand: a policy's, a test's. Users hold its [`TransportRef`]; the owner plays the part that
-/// the reactor plays for a socket.
-///
-/// Dropping it unended is `deliver_lost(&ConnectionClosed::Lost(None))`.
-#[derive(Debug)]
-pub struct Wire {
-    name: TransportRef,
-}
-
-impl Wire {
-    /// Enters `transport` and its protocol into the thread's table and tells the protocol `connection_made`.
-    pub fn new(transport: impl Transport + 'static, protocol: impl Protocol + 'static) -> Self {
-        let name = open(Rc::new(transport), Box::new(protocol));
-        let wire = Wire { name };
-        if let Err(failure) = notify(name, move |protocol| protocol.connection_made(name)) {
-            connection_lost(name, &ConnectionClosed::Failed(failure));
-        }
-        wire
-    }
-    /// What the protocol, and everybody else, calls this wire.
-    pub fn transport(&self) -> TransportRef {
-        self.name
-    }
-    /// Bytes have arrived. While the protocol runs they wait until it returned. A panic of the protocol ends the wire.
-    pub fn deliver(&self, data: &[u8]) {
-        let _ = self.try_deliver(data);
-    }
-    /// As `deliver`; gives the panic, which has ended the wire, to whom it concerns.
-    pub(crate) fn try_deliver(&self, data: &[u8]) -> Result<()> {
-        data_received(self.name, data).inspect_err(|failure| {
-            connection_lost(self.name, &ConnectionClosed::Failed(failure.clone()));
-        })
-    }
-    /// The peer will send no more.
-    pub fn deliver_read_lost(&self) {
-        let name = self.name;
-        if let Err(failure) = notify(name, move |protocol| protocol.read_connection_lost(name)) {
-            connection_lost(name, &ConnectionClosed::Failed(failure));
-        }
-    }
-    /// Our half-close has gone out.
-    pub fn deliver_write_lost(&self) {
-        let name = self.name;
-        if let Err(failure) = notify(name, move |protocol| protocol.write_connection_lost(name)) {
-            connection_lost(name, &ConnectionClosed::Failed(failure));
-        }
-    }
-    /// The connection is over: `connection_lost`, and the name means nothing from here on.
-    pub fn deliver_lost(self, reason: &ConnectionClosed) {
-        connection_lost(self.name, reason);
-    }
-}
-impl Drop for Wire {
-    fn drop(&mut self) {
-        connection_lost(self.name, &ConnectionClosed::Lost(None));
-    }
 }
 
 pub(super) fn clock(wire: TransportRef) -> Rc<dyn Clock> {

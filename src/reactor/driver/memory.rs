@@ -2,14 +2,15 @@
 //! `Handle` to script faults.
 //!
 //! Time stands still while anything is ready, and jumps to the next arrival or timer when nothing is, so a simulated minute
-//! takes no time. `world` is the network, `packet` what travels in it, `stream` what its ends do,
-//! `socket` what transports hold of them. What must
-//! never happen here: a real wait while something simulated could still happen.
+//! takes no time. `world` is the network, `packet` what travels in it, `stream` what its ends do, `datagram` its datagram
+//! sockets, `socket` what transports hold of streams. What must never happen here: a real wait while something simulated could still happen.
+mod datagram;
 mod packet;
 mod socket;
 mod stream;
 mod world;
 
+pub(crate) use datagram::Datagram;
 pub(crate) use socket::{Listener, Socket};
 pub(crate) use world::Faults;
 
@@ -76,6 +77,16 @@ impl Handle {
     pub(crate) fn listening(&self) -> Vec<Address> {
         self.0.borrow().listening()
     }
+    /// Where connections were to go, all that were attempted so far.
+    pub(crate) fn attempts(&self) -> Vec<Address> {
+        self.0.borrow().attempts.clone()
+    }
+    pub(crate) fn held(&self) -> Vec<Address> {
+        self.0.borrow().held()
+    }
+    pub(crate) fn let_go(&self, error: Option<i32>) -> bool {
+        self.0.borrow_mut().let_go(error)
+    }
 }
 
 pub(crate) struct Driver {
@@ -132,6 +143,14 @@ impl Driver {
     pub(crate) fn listen_unix(&self, path: &Path) -> io::Result<super::Listener> {
         let port = self.world.borrow_mut().listen_unix(path)?;
         Ok(super::Listener::Memory(Listener::new(&self.world, port)))
+    }
+    pub(crate) fn bind_udp(&self, at: SocketAddr, shared: bool) -> io::Result<super::Datagram> {
+        let id = self.world.borrow_mut().bind_udp(at, shared)?;
+        Ok(super::Datagram::Memory(Datagram::new(&self.world, id)))
+    }
+    pub(crate) fn register_datagram(&self, socket: &mut Datagram, token: usize) -> io::Result<()> {
+        self.world.borrow_mut().watch(socket.id(), token);
+        Ok(())
     }
     pub(crate) fn register_socket(&self, socket: &mut Socket, token: usize) -> io::Result<()> {
         self.world.borrow_mut().watch(socket.id(), token);

@@ -2,6 +2,7 @@
 //! earlier ones to the same end are still on their way: they keep their order.
 use super::world::{End, State, World};
 use crate::address::Address;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 pub(super) enum Packet {
@@ -31,6 +32,17 @@ pub(super) enum Packet {
     Reset {
         to: u64,
     },
+    /// Of the socket `sender`; nothing keeps it in order.
+    Datagram {
+        sender: u64,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    /// Nobody was where the datagram socket `to` sent.
+    Unreachable {
+        to: u64,
+    },
 }
 
 impl Packet {
@@ -42,7 +54,10 @@ impl Packet {
             | Packet::Refusal { to, .. }
             | Packet::Data { to, .. }
             | Packet::End { to }
-            | Packet::Reset { to } => *to,
+            | Packet::Reset { to }
+            | Packet::Unreachable { to } => *to,
+            // Sockets have numbers from 1.
+            Packet::Datagram { .. } => 0,
         }
     }
 }
@@ -122,6 +137,8 @@ impl World {
                 }
             }
             Packet::Reset { to } => self.break_end(to),
+            Packet::Datagram { sender, from, to, bytes } => self.deliver_datagram(sender, from, to, bytes),
+            Packet::Unreachable { to } => self.unreachable(to),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The network in memory: ends of connections, places that listen, what is ready, and the faults scripted. Listening,
 //! accepting and connecting are here, reading and writing in `stream`. As on Linux, an edge is remembered until a poll, and
 //! tells all that is ready then.
+use super::datagram::Mailbox;
 use super::packet::Packet;
 use crate::address::Address;
 use crate::reactor::driver::{ConnectFault, Event, ListenOptions, Readiness};
@@ -17,11 +18,17 @@ const ANY_PORT: std::ops::RangeInclusive<u16> = 49152..=65535;
 pub(crate) struct Faults {
     pub(crate) refuse: bool,
     pub(crate) blackhole: bool,
+    /// Attempts wait until the test says what becomes of them.
+    pub(crate) hold: bool,
     /// The most one call moves.
     pub(crate) io_limit: Option<usize>,
     /// The next so many accepts fail with this.
     pub(crate) accepts: (usize, i32),
     pub(crate) writes: (usize, i32),
+    /// The next so many datagrams are lost.
+    pub(crate) lost_datagrams: usize,
+    /// The next so many datagrams arrive twice.
+    pub(crate) doubled_datagrams: usize,
     pub(crate) latency: Duration,
     /// Of connections made from now on: bytes on their way to, or unread at, one end.
     pub(crate) capacity: usize,
@@ -62,7 +69,7 @@ pub(super) struct End {
 }
 
 #[derive(Default)]
-struct Watch {
+pub(super) struct Watch {
     token: Option<usize>,
     queued: bool,
 }
@@ -89,8 +96,13 @@ pub(crate) struct World {
     taken: BTreeMap<u16, usize>,
     pub(super) ends: BTreeMap<u64, End>,
     pub(super) ports: BTreeMap<u64, Port>,
+    pub(super) mailboxes: BTreeMap<u64, Mailbox>,
     pub(super) agenda: BTreeMap<(Instant, u64), Packet>,
     ready: VecDeque<u64>,
+    /// Where TCP connections were to go.
+    pub(super) attempts: Vec<Address>,
+    /// Attempts that wait for the test.
+    held: VecDeque<u64>,
 }
 
 pub(super) fn errno(errno: i32) -> io::Error {
@@ -153,9 +165,12 @@ impl World {
             faults: Faults {
                 refuse: false,
                 blackhole: false,
+                hold: false,
                 io_limit: None,
                 accepts: (0, 0),
                 writes: (0, 0),
+                lost_datagrams: 0,
+                doubled_datagrams: 0,
                 latency: Duration::ZERO,
                 capacity: 64 * 1024,
             },
@@ -164,8 +179,11 @@ impl World {
             taken: BTreeMap::new(),
             ends: BTreeMap::new(),
             ports: BTreeMap::new(),
+            mailboxes: BTreeMap::new(),
             agenda: BTreeMap::new(),
             ready: VecDeque::new(),
+            attempts: Vec::new(),
+            held: VecDeque::new(),
         }
     }
     pub(super) fn number(&mut self) -> u64 {
@@ -176,9 +194,12 @@ impl World {
     // ---- readiness ----
 
     fn watched(&mut self, id: u64) -> Option<&mut Watch> {
-        match self.ends.get_mut(&id) {
-            Some(end) => Some(&mut end.watch),
-            None => self.ports.get_mut(&id).map(|port| &mut port.watch),
+        if let Some(end) = self.ends.get_mut(&id) {
+            return Some(&mut end.watch);
+        }
+        match self.ports.get_mut(&id) {
+            Some(port) => Some(&mut port.watch),
+            None => self.mailboxes.get_mut(&id).map(|mailbox| &mut mailbox.watch),
         }
     }
     /// Watched from now on; what is ready already is an edge.
@@ -212,7 +233,8 @@ impl World {
     fn readiness(&self, id: u64) -> Readiness {
         let mut readiness = Readiness::default();
         let Some(end) = self.ends.get(&id) else {
-            let waiting = self.ports.get(&id).is_some_and(|port| !port.queue.is_empty());
+            let waiting = self.ports.get(&id).is_some_and(|port| !port.queue.is_empty())
+                || self.mailboxes.get(&id).is_some_and(Mailbox::is_readable);
             return if waiting { Readiness::READABLE } else { readiness };
         };
         let (ended, broken) = (end.ended || end.read_shut, end.state == State::Broken);
@@ -238,7 +260,7 @@ impl World {
         let here = self.ports.iter().filter(|(_, port)| port.is_at(place));
         here.min_by_key(|(_, port)| port.queue.len()).map(|(id, _)| *id)
     }
-    fn any_port(&mut self) -> io::Result<u16> {
+    pub(super) fn any_port(&mut self) -> io::Result<u16> {
         for _ in ANY_PORT {
             let port = self.next_port;
             self.next_port = if port == *ANY_PORT.end() { *ANY_PORT.start() } else { port + 1 };
@@ -374,12 +396,35 @@ impl World {
         let mut end = End::new(Address::Tcp(local), Address::Tcp(to), self.faults.capacity, self.now);
         end.owns_port = true;
         self.ends.insert(client, end);
+        self.attempts.push(Address::Tcp(to));
+        if self.faults.hold {
+            self.held.push_back(client);
+            return Ok(client);
+        }
         match (self.faults.blackhole, self.faults.refuse) {
             (true, _) => {}
             (false, true) => self.send(Packet::Refusal { to: client, errno: libc::ECONNREFUSED }),
             (false, false) => self.send(Packet::Ask { client }),
         }
         Ok(client)
+    }
+    /// The first attempt that waits for the test goes on, or fails with the error number given. `false`: none waits.
+    pub(super) fn let_go(&mut self, error: Option<i32>) -> bool {
+        while let Some(client) = self.held.pop_front() {
+            // Those that were given up meanwhile are not there any more.
+            if self.ends.contains_key(&client) {
+                self.send(match error {
+                    None => Packet::Ask { client },
+                    Some(errno) => Packet::Refusal { to: client, errno },
+                });
+                return true;
+            }
+        }
+        false
+    }
+    /// Where to those lead that wait.
+    pub(super) fn held(&self) -> Vec<Address> {
+        self.held.iter().filter_map(|client| self.ends.get(client)).map(|end| end.remote.clone()).collect()
     }
     /// Decided at once, as on a real system.
     pub(super) fn connect_unix(&mut self, path: &Path) -> io::Result<u64> {

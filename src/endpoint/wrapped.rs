@@ -1,0 +1,189 @@
+//! Endpoints around endpoints: what connections begin with, or run through, whatever they run over.
+use super::{ClientEndpoint, Listening, ServerEndpoint, as_connect_error};
+use crate::address::Address;
+use crate::deferred::{Deferred, Promise};
+use crate::error::{ConnectError, ConnectionClosed};
+use crate::failure::{self, Failure};
+use crate::transport::{Factory, Protocol, TransportRef};
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
+
+type Wrap = Rc<dyn Fn(Box<dyn Factory>) -> Box<dyn Factory>>;
+
+/// What [`wrap_server`] makes.
+#[derive(Clone)]
+pub struct WrappedServerEndpoint<E> {
+    endpoint: E,
+    wrap: Wrap,
+}
+/// What [`wrap_client`] makes.
+#[derive(Clone)]
+pub struct WrappedClientEndpoint<E> {
+    endpoint: E,
+    wrap: Wrap,
+}
+
+/// Listens at `endpoint` with what `wrap` makes of the factory: a policy, a PROXY header, TLS.
+///
+/// ```
+/// use twistlet::Reactor;
+/// use twistlet::endpoint::{TcpServerEndpoint, wrap_server};
+/// use twistlet::protocols::proxy::ProxyFactory;
+/// let reactor = Reactor::new()?;
+/// let tcp = TcpServerEndpoint::new(&reactor, "127.0.0.1:0");
+/// let _behind_a_proxy = wrap_server(tcp, |factory| ProxyFactory::new(factory).trust([127, 0, 0, 1]));
+/// # reactor.close();
+/// # Ok::<(), twistlet::Failure>(())
+/// ```
+pub fn wrap_server<E: ServerEndpoint, F: Factory + 'static>(
+    endpoint: E,
+    wrap: impl Fn(Box<dyn Factory>) -> F + 'static,
+) -> WrappedServerEndpoint<E> {
+    WrappedServerEndpoint { endpoint, wrap: Rc::new(move |factory| Box::new(wrap(factory))) }
+}
+
+/// Connects to `endpoint` with what `wrap` makes of the factory. The Deferred fires when the innermost protocol, that of the
+/// factory, has had its `connection_made`, and with the transport that it was told; a connection that ends before fails it.
+pub fn wrap_client<E: ClientEndpoint, F: Factory + 'static>(
+    endpoint: E,
+    wrap: impl Fn(Box<dyn Factory>) -> F + 'static,
+) -> WrappedClientEndpoint<E> {
+    WrappedClientEndpoint { endpoint, wrap: Rc::new(move |factory| Box::new(wrap(factory))) }
+}
+
+impl<E: ServerEndpoint> ServerEndpoint for WrappedServerEndpoint<E> {
+    fn listen_boxed(&self, factory: Box<dyn Factory>) -> Deferred<Listening> {
+        match failure::catch(|| (self.wrap)(factory)) {
+            Ok(factory) => self.endpoint.listen_boxed(factory),
+            Err(panicked) => Deferred::fail(panicked),
+        }
+    }
+}
+impl<E: ClientEndpoint> ClientEndpoint for WrappedClientEndpoint<E> {
+    fn connect_boxed(&self, factory: Box<dyn Factory>) -> Deferred<TransportRef> {
+        let wait = Rc::new(Wait { promise: Cell::new(None), lower: Cell::new(None) });
+        let inner = Watched { factory, wait: Rc::clone(&wait), part: Part::Inner };
+        let factory = match failure::catch(|| (self.wrap)(Box::new(inner))) {
+            Ok(factory) => factory,
+            Err(panicked) => return Deferred::fail(ConnectError::Failed(panicked)),
+        };
+        let outer = Watched { factory, wait: Rc::clone(&wait), part: Part::Outer };
+        let (promise, deferred) = Deferred::new();
+        // Before anything can happen, what may happen at once included.
+        let cancelled = Rc::downgrade(&wait);
+        let lower = Rc::new(Cell::new(None));
+        let attempt = Rc::clone(&lower);
+        promise.on_cancel(move || {
+            let canceller: Option<crate::deferred::Canceller> = attempt.take();
+            if let Some(canceller) = canceller {
+                canceller.cancel();
+            }
+            if let Some(wait) = cancelled.upgrade() {
+                if let Some(made) = wait.lower.get() {
+                    made.abort_connection();
+                }
+                wait.fail(ConnectError::Cancelled);
+            }
+        });
+        wait.promise.set(Some(promise));
+        let connecting = self.endpoint.connect_boxed(Box::new(outer));
+        lower.set(Some(connecting.canceller()));
+        let _ = connecting.add_both(move |outcome| match outcome {
+            Ok(transport) => wait.lower.set(Some(transport)),
+            Err(failure) => wait.fail(as_connect_error(failure)),
+        });
+        deferred
+    }
+}
+impl<E: fmt::Debug> fmt::Debug for WrappedServerEndpoint<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WrappedServerEndpoint").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+impl<E: fmt::Debug> fmt::Debug for WrappedClientEndpoint<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WrappedClientEndpoint").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// Who waits for a wrapped connection.
+struct Wait {
+    promise: Cell<Option<Promise<TransportRef>>>,
+    /// The connection of the endpoint below, once it is there.
+    lower: Cell<Option<TransportRef>>,
+}
+impl Wait {
+    fn fail(&self, error: ConnectError) {
+        if let Some(promise) = self.promise.take() {
+            promise.errback(error);
+        }
+    }
+}
+
+/// Where a protocol stands: the outer one knows how the connection ends, the inner one when it has begun.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Inner,
+    Outer,
+}
+struct Watched<T> {
+    factory: T,
+    wait: Rc<Wait>,
+    part: Part,
+}
+impl Factory for Watched<Box<dyn Factory>> {
+    fn build_protocol(&mut self, peer: &Address) -> Option<Box<dyn Protocol>> {
+        match self.factory.build_protocol(peer) {
+            Some(inner) => Some(Box::new(Watcher { inner, wait: Rc::clone(&self.wait), part: self.part })),
+            None => {
+                // Of a layer that asks later, the connection is there already.
+                self.wait.fail(ConnectError::NoProtocol);
+                None
+            }
+        }
+    }
+    fn start_factory(&mut self) {
+        self.factory.start_factory();
+    }
+    fn stop_factory(&mut self) {
+        self.factory.stop_factory();
+    }
+}
+
+struct Watcher {
+    inner: Box<dyn Protocol>,
+    wait: Rc<Wait>,
+    part: Part,
+}
+impl Protocol for Watcher {
+    fn connection_made(&mut self, transport: TransportRef) {
+        self.inner.connection_made(transport);
+        if self.part == Part::Inner
+            && let Some(promise) = self.wait.promise.take()
+        {
+            promise.callback(transport);
+        }
+    }
+    fn data_received(&mut self, transport: TransportRef, data: &[u8]) {
+        self.inner.data_received(transport, data);
+    }
+    fn read_connection_lost(&mut self, transport: TransportRef) {
+        self.inner.read_connection_lost(transport);
+    }
+    fn write_connection_lost(&mut self, transport: TransportRef) {
+        self.inner.write_connection_lost(transport);
+    }
+    fn handshake_completed(&mut self, transport: TransportRef) {
+        self.inner.handshake_completed(transport);
+    }
+    fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
+        self.inner.connection_lost(transport, reason);
+        if self.part == Part::Outer {
+            self.wait.fail(as_connect_error(Failure::from(reason.clone())));
+        }
+    }
+    fn switch_inner(&mut self, protocol: Box<dyn Protocol>) -> Result<Box<dyn Protocol>, Box<dyn Protocol>> {
+        self.inner.switch_inner(protocol)
+    }
+}
