@@ -227,13 +227,20 @@ fn the_environment_is_inherited_changed_or_empty_as_asked() {
 // PRC-1: descriptors that somebody opened without CLOEXEC, and those of the pipes themselves.
 #[test]
 fn the_child_has_its_own_descriptors_and_no_others() {
-    use std::os::fd::AsRawFd;
-    let leaky = std::fs::File::open("/dev/null").expect("there");
-    // A shell's redirection makes one that is inherited: exec'ed again below.
-    let list = "ls /proc/self/fd | sort -n | tr '\\n' ' '";
-    let (_, output, _, _) = run_to_end(sh(list).child_fd(2, ChildFd::Inherit), |probe| probe);
-    // 3 is ls's own, of the folder.
-    assert_eq!(output.trim(), "0 1 2 3", "our {} leaked", leaky.as_raw_fd());
+    let opens = ["sh", "-c", "exec 8</dev/null 9</dev/null; exec \"$@\"", "sh"];
+    alone_by(&opens, "the_child_has_its_own_descriptors_and_no_others", || {
+        let list = "ls /proc/self/fd | sort -n | tr '\\n' ' '";
+        let inherited = std::process::Command::new("sh").args(["-c", list]).output().expect("it runs");
+        // 3 is ls's own, of the folder.
+        assert!(String::from_utf8_lossy(&inherited.stdout).starts_with("0 1 2 3 8 9 "));
+        let (_, output, ..) = run_to_end(sh(list), |probe| probe);
+        assert_eq!(output.trim(), "0 1 2 3");
+        let (_, output, ..) = run_to_end(sh(list).child_fd(9, ChildFd::Write), |probe| probe);
+        assert_eq!(output.trim(), "0 1 2 3 9");
+        let what = "readlink /proc/self/fd/0 /proc/self/fd/2";
+        let (_, output, ..) = run_to_end(sh(what).no_child_fds().child_fd(1, ChildFd::Read), |probe| probe);
+        assert_eq!(output, "/dev/null\n/dev/null\n");
+    });
 }
 
 // PRC-1, PRC-7: any numbers, both directions, and a descriptor that is given away.
