@@ -23,6 +23,10 @@ pub enum Address {
     Udp(SocketAddr),
     /// A Unix-domain socket; `None` where it has no name, as the connecting side usually has not.
     Unix(Option<PathBuf>),
+    /// A pipe, a terminal, or another descriptor that has no address.
+    Pipe,
+    /// A child process, by its number in the system.
+    Process(u32),
     /// What a name answers whose connection is gone.
     Gone,
 }
@@ -58,6 +62,8 @@ impl fmt::Display for Address {
             Self::Tcp(address) | Self::Udp(address) => address.fmt(f),
             Self::Unix(Some(path)) => path.display().fmt(f),
             Self::Unix(None) => f.pad("an unnamed Unix socket"),
+            Self::Pipe => f.pad("a pipe"),
+            Self::Process(id) => write!(f, "process {id}"),
             Self::Gone => f.pad("a connection that is gone"),
         }
     }

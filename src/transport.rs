@@ -6,29 +6,37 @@ mod author;
 mod connect_protocol;
 mod connector;
 mod datagram;
+mod descriptors;
 mod destination;
+#[cfg(feature = "dns")]
+pub mod dns;
 mod factory;
 mod handle;
 mod names;
 mod outbox;
 mod port;
+pub mod process;
 mod producer;
 mod protocol;
 mod reconnecting;
 pub mod resolver;
 mod shared;
+mod stdio;
 mod stream;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod wire;
 
 pub use crate::address::Address;
 pub use author::Transport;
 pub use connector::Connector;
 pub use datagram::{DatagramError, DatagramPort, DatagramProtocol, Interface, Target};
+pub use descriptors::Ends;
 pub use destination::{Destination, ListenAt};
 pub use factory::{ClientFactory, Factory, FromFn, from_fn};
 pub use handle::TransportRef;
 pub use port::ListeningPort;
-pub use producer::{Producer, PullProducer};
+pub use producer::{Producer, PullProducer, Registered};
 pub use protocol::Protocol;
 pub use reconnecting::{Backoff, ReconnectingClientFactory};
 pub use wire::Wire;
@@ -36,7 +44,7 @@ pub use wire::Wire;
 pub(crate) use connect_protocol::connect_once;
 pub(crate) use wire::Flow;
 
-#[cfg(feature = "green")]
+#[cfg(any(feature = "green", feature = "tls"))]
 pub(crate) use stream::HIGH_WATER;
 
 use crate::failure::Result;

@@ -63,6 +63,14 @@ mod green {
     use support::{example, exchange, folder, noise_file};
 
     #[test]
+    fn the_founding_names_all_work() {
+        assert_usage("founding", &["nonsense"]);
+        let (status, output, errors) = Program::example("founding", &[]).finish();
+        assert!(status.success(), "{output:?} {errors}");
+        assert_eq!(output.last().map(String::as_str), Some("all of it works"));
+    }
+
+    #[test]
     fn every_example_explains_its_usage_and_exits_with_2() {
         assert_usage("tour", &["there"]);
         assert_usage("convert_protocol", &["there"]);

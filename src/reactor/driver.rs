@@ -5,6 +5,7 @@ mod datagram;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "for simulations"))]
 pub(crate) mod memory;
 pub(crate) mod os;
+pub(crate) mod pipe;
 
 pub(crate) use datagram::{Datagram, Interface};
 
@@ -117,7 +118,39 @@ impl Driver {
             (Driver::Os(driver), Socket::Tcp(stream)) => driver.register(stream, token),
             (Driver::Os(driver), Socket::Unix(stream)) => driver.register(stream, token),
             (Driver::Memory(driver), Socket::Memory(stream)) => driver.register_socket(stream, token),
+            (Driver::Os(driver), Socket::Pipe(pipe)) => pipe.register(driver, token, false),
             _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+    /// As `register_socket`, and accepts files too, which are always ready.
+    pub(crate) fn register_standard(&self, pipe: &pipe::Pipe, token: usize) -> io::Result<()> {
+        match self {
+            Driver::Os(driver) => pipe.register(driver, token, true),
+            Driver::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+    /// Ends the watch of a socket whose description others may have too: closing ours would leave the poller watching.
+    pub(crate) fn deregister_socket(&self, socket: &mut Socket) {
+        if let Driver::Os(driver) = self {
+            let _ = match socket {
+                Socket::Tcp(stream) => driver.deregister(stream),
+                Socket::Unix(stream) => driver.deregister(stream),
+                Socket::Pipe(pipe) => {
+                    pipe.deregister(driver);
+                    Ok(())
+                }
+                Socket::Memory(_) => Ok(()),
+            };
+        }
+    }
+    /// Closes the write side.
+    pub(crate) fn close_writer(&self, socket: &Socket) -> io::Result<()> {
+        match (self, socket) {
+            (Driver::Os(driver), Socket::Pipe(pipe)) => {
+                pipe.close_writer(driver);
+                Ok(())
+            }
+            _ => socket.shutdown(Shutdown::Write),
         }
     }
     pub(crate) fn register_listener(&self, listener: &mut Listener, token: usize) -> io::Result<()> {
@@ -197,6 +230,8 @@ pub(crate) enum Socket {
     Tcp(mio::net::TcpStream),
     Unix(mio::net::UnixStream),
     Memory(memory::Socket),
+    /// Other descriptors: pipes, terminals.
+    Pipe(pipe::Pipe),
 }
 
 impl Socket {
@@ -206,6 +241,7 @@ impl Socket {
             Socket::Tcp(stream) => (&mut &*stream).read(buffer),
             Socket::Unix(stream) => (&mut &*stream).read(buffer),
             Socket::Memory(stream) => stream.read(buffer),
+            Socket::Pipe(pipe) => pipe.read(buffer),
         }
     }
     pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
@@ -214,6 +250,7 @@ impl Socket {
             Socket::Tcp(stream) => (&mut &*stream).write(data),
             Socket::Unix(stream) => (&mut &*stream).write(data),
             Socket::Memory(stream) => stream.write(data),
+            Socket::Pipe(pipe) => pipe.write(data),
         }
     }
     pub(crate) fn write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -222,6 +259,7 @@ impl Socket {
             Socket::Tcp(stream) => (&mut &*stream).write_vectored(parts),
             Socket::Unix(stream) => (&mut &*stream).write_vectored(parts),
             Socket::Memory(stream) => stream.write_vectored(parts),
+            Socket::Pipe(pipe) => pipe.write_vectored(parts),
         }
     }
     /// Its number in the system; simulated ones have none.
@@ -230,6 +268,7 @@ impl Socket {
             Socket::Tcp(stream) => Some(stream.as_raw_fd()),
             Socket::Unix(stream) => Some(stream.as_raw_fd()),
             Socket::Memory(_) => None,
+            Socket::Pipe(pipe) => pipe.fd(),
         }
     }
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
@@ -237,6 +276,8 @@ impl Socket {
             Socket::Tcp(stream) => stream.shutdown(how),
             Socket::Unix(stream) => stream.shutdown(how),
             Socket::Memory(stream) => stream.shutdown(how),
+            // It has no such thing; see `Driver::close_writer`.
+            Socket::Pipe(_) => Ok(()),
         }
     }
     /// The pending error of the socket: how a connection attempt ended.
@@ -245,6 +286,7 @@ impl Socket {
             Socket::Tcp(stream) => stream.take_error(),
             Socket::Unix(stream) => stream.take_error(),
             Socket::Memory(stream) => stream.take_error(),
+            Socket::Pipe(_) => Ok(None),
         }
     }
     /// The peer, or an error while there is none.
@@ -253,6 +295,7 @@ impl Socket {
             Socket::Tcp(stream) => stream.peer_addr().map(Address::Tcp),
             Socket::Unix(stream) => stream.peer_addr().map(|address| os::unix_address(&address)),
             Socket::Memory(stream) => stream.peer(),
+            Socket::Pipe(_) => Ok(Address::Pipe),
         }
     }
     pub(crate) fn host(&self) -> io::Result<Address> {
@@ -260,6 +303,7 @@ impl Socket {
             Socket::Tcp(stream) => stream.local_addr().map(Address::Tcp),
             Socket::Unix(stream) => stream.local_addr().map(|address| os::unix_address(&address)),
             Socket::Memory(stream) => stream.host(),
+            Socket::Pipe(_) => Ok(Address::Pipe),
         }
     }
     pub(crate) fn set_tcp_no_delay(&self, on: bool) {
@@ -272,11 +316,17 @@ impl Socket {
             let _ = socket2::SockRef::from(stream).set_keepalive(on);
         }
     }
+    pub(crate) fn as_pipe(&self) -> Option<&pipe::Pipe> {
+        match self {
+            Socket::Pipe(pipe) => Some(pipe),
+            _ => None,
+        }
+    }
     /// The close that follows is a reset.
     pub(crate) fn reset_on_close(&self) {
         match self {
             Socket::Tcp(stream) => drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))),
-            Socket::Unix(_) => {}
+            Socket::Unix(_) | Socket::Pipe(_) => {}
             Socket::Memory(stream) => stream.reset_on_close(),
         }
     }

@@ -1,8 +1,8 @@
 //! What a `TransportRef` does to a stream: state changes and requests for a flush. Nothing here runs user code or ends the
 //! connection; that is `flush`'s.
 use super::{
-    ABORTING, BLOCKED, DISCONNECTING, EOF, FAILING, FAULTY, LOST, PAUSED, PRODUCER, PRODUCER_PAUSED, READABLE, Stream,
-    WRITE_LOSING,
+    ABORTING, ADOPTED, BLOCKED, DISCONNECTING, EOF, FAILING, FAULTY, LOST, PAUSED, PRODUCER, PRODUCER_PAUSED, READABLE,
+    Stream, WRITE_LOSING,
 };
 use crate::clock::Clock;
 use crate::deferred::Deferred;
@@ -54,6 +54,8 @@ impl Transport for Stream {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.set(BLOCKED),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The flush comes to the same error, and may end the write side alone.
+                Err(_) if self.has(ADOPTED) => {}
                 Err(error) => {
                     drop(out);
                     return self.fail(&error);
@@ -180,6 +182,12 @@ impl Transport for Stream {
             }
             self.flush_soon();
         }
+    }
+    fn take_producer(&self) -> Option<Registered> {
+        let producer = self.producer.take()?;
+        self.clear(PRODUCER | PRODUCER_PAUSED);
+        self.flush_soon();
+        Some(producer)
     }
     fn peer(&self) -> Address {
         self.peer.clone()
