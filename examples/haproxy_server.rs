@@ -42,15 +42,18 @@ fn run(endpoint: &str) -> Result {
     let endpoint = server_from_string(&reactor, endpoint)?;
     let failed = Rc::new(Cell::new(None));
     let why = failed.clone();
-    let _ = endpoint.listen(|| LineOnlyReceiver::new(WhoAmI::default())).add_both(move |outcome| match outcome {
-        Ok(listening) => {
-            println!("listening on {}", listening.address());
-            Ok(())
-        }
-        Err(failure) => {
-            why.set(Some(failure));
-            reactor.stop()
-        }
+    // Whoever stops the reactor must wait until it runs.
+    reactor.call_when_running(move || {
+        endpoint.listen(|| LineOnlyReceiver::new(WhoAmI::default())).add_both(move |outcome| match outcome {
+            Ok(listening) => {
+                println!("listening on {}", listening.address());
+                Ok(())
+            }
+            Err(failure) => {
+                why.set(Some(failure));
+                reactor.stop()
+            }
+        })
     });
     reactor.run()?; // until Ctrl-C
     failed.take().map_or(Ok(()), Err)

@@ -11,9 +11,9 @@ pub mod codec;
 mod framed;
 mod inbox;
 pub mod line;
-pub mod pull;
 pub mod policies;
 pub mod proxy;
+pub mod pull;
 mod shared;
 mod shared_factory;
 
