@@ -44,7 +44,6 @@ pub use wire::Wire;
 pub(crate) use connect_protocol::connect_once;
 pub(crate) use wire::Flow;
 
-#[cfg(any(feature = "green", feature = "tls"))]
 pub(crate) use stream::HIGH_WATER;
 
 use crate::failure::Result;
