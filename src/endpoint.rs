@@ -71,6 +71,11 @@ fn as_connect_error(failure: Failure) -> ConnectError {
         _ => ConnectError::from_failure(failure),
     }
 }
+impl<E: ClientEndpoint + ?Sized> ClientEndpoint for &E {
+    fn connect_boxed(&self, factory: Box<dyn Factory>) -> Deferred<TransportRef> {
+        (**self).connect_boxed(factory)
+    }
+}
 impl<E: ClientEndpoint + ?Sized> ClientEndpoint for Box<E> {
     fn connect_boxed(&self, factory: Box<dyn Factory>) -> Deferred<TransportRef> {
         (**self).connect_boxed(factory)
@@ -92,6 +97,11 @@ pub trait ServerEndpoint {
         Self: Sized,
     {
         self.listen_boxed(Box::new(factory))
+    }
+}
+impl<E: ServerEndpoint + ?Sized> ServerEndpoint for &E {
+    fn listen_boxed(&self, factory: Box<dyn Factory>) -> Deferred<Listening> {
+        (**self).listen_boxed(factory)
     }
 }
 impl<E: ServerEndpoint + ?Sized> ServerEndpoint for Box<E> {

@@ -44,8 +44,9 @@ pub fn wrap_server<E: ServerEndpoint, F: Factory + 'static>(
     WrappedServerEndpoint { endpoint, wrap: Rc::new(move |factory| Box::new(wrap(factory))) }
 }
 
-/// Connects to `endpoint` with what `wrap` makes of the factory. The Deferred fires when the innermost protocol, that of the
-/// factory, has had its `connection_made`, and with the transport that it was told; a connection that ends before fails it.
+/// Connects to `endpoint` with what `wrap` makes of the factory. The Deferred fires when that of `endpoint` has, and the
+/// innermost protocol, that of the factory, has had its `connection_made`; with the transport that this one was told. A
+/// connection that ends before fails it.
 pub fn wrap_client<E: ClientEndpoint, F: Factory + 'static>(
     endpoint: E,
     wrap: impl Fn(Box<dyn Factory>) -> F + 'static,
@@ -82,7 +83,7 @@ pub(super) fn connect(
     until: Until,
     wrap: impl FnOnce(Box<dyn Factory>) -> Box<dyn Factory>,
 ) -> Deferred<TransportRef> {
-    let wait = Rc::new(Wait { promise: Cell::new(None), lower: Cell::new(None) });
+    let wait = Rc::new(Wait::default());
     let inner = Watched { factory, wait: Rc::clone(&wait), part: Part::Inner(until) };
     let factory = match failure::catch(|| wrap(Box::new(inner))) {
         Ok(factory) => factory,
@@ -110,7 +111,10 @@ pub(super) fn connect(
     let connecting = endpoint.connect_boxed(Box::new(outer));
     lower.set(Some(connecting.canceller()));
     let _ = connecting.add_both(move |outcome| match outcome {
-        Ok(transport) => wait.lower.set(Some(transport)),
+        Ok(transport) => {
+            wait.lower.set(Some(transport));
+            wait.reached();
+        }
         Err(failure) => wait.fail(as_connect_error(failure)),
     });
     deferred
@@ -126,13 +130,22 @@ impl<E: fmt::Debug> fmt::Debug for WrappedClientEndpoint<E> {
     }
 }
 
-/// Who waits for a wrapped connection.
+/// Who waits for a wrapped connection: until the innermost protocol is as far as it should be, and the endpoint below has said
+/// that its own part is done.
+#[derive(Default)]
 struct Wait {
     promise: Cell<Option<Promise<TransportRef>>>,
-    /// The connection of the endpoint below, once it is there.
     lower: Cell<Option<TransportRef>>,
+    inner: Cell<Option<TransportRef>>,
 }
 impl Wait {
+    fn reached(&self) {
+        if let (Some(_), Some(transport)) = (self.lower.get(), self.inner.get())
+            && let Some(promise) = self.promise.take()
+        {
+            promise.callback(transport);
+        }
+    }
     fn fail(&self, error: ConnectError) {
         if let Some(promise) = self.promise.take() {
             promise.errback(error);
@@ -140,7 +153,8 @@ impl Wait {
     }
 }
 
-/// Where a protocol stands: the outer one knows how the connection ends, the inner one when it has begun.
+/// Where a protocol stands. The inner one knows when its connection has begun, and why it ends; the outer one that it ends,
+/// though there may be no inner one yet.
 #[derive(Clone, Copy)]
 enum Part {
     Inner(Until),
@@ -176,10 +190,9 @@ struct Watch {
 }
 impl Watch {
     fn reached(&self, until: Until, transport: TransportRef) {
-        if matches!(self.part, Part::Inner(wanted) if wanted == until)
-            && let Some(promise) = self.wait.promise.take()
-        {
-            promise.callback(transport);
+        if matches!(self.part, Part::Inner(wanted) if wanted == until) {
+            self.wait.inner.set(Some(transport));
+            self.wait.reached();
         }
     }
 }
@@ -191,8 +204,6 @@ impl Hooks for Watch {
         self.reached(Until::Secured, transport);
     }
     fn lost(&mut self, reason: &ConnectionClosed) {
-        if matches!(self.part, Part::Outer) {
-            self.wait.fail(as_connect_error(Failure::from(reason.clone())));
-        }
+        self.wait.fail(as_connect_error(Failure::from(reason.clone())));
     }
 }
