@@ -8,6 +8,7 @@
 //! | `Int8StringReceiver`, `Int16StringReceiver`, `Int32StringReceiver` | [`Framed`]`::new(`[`Int32Strings`]`::new(), handler)`, and so on |
 //! | their `recvd` | [`Unread`], which [`Framed::with_unread`] gives the handler |
 pub mod codec;
+mod forward;
 mod framed;
 mod inbox;
 pub mod line;
@@ -25,4 +26,5 @@ pub use inbox::{Inbox, Received};
 pub use line::{LineHandler, LineOnlyReceiver, LineReceiver, LineTransport};
 pub use pull::{PullFactory, PullTransport};
 
+pub(crate) use forward::{Forward, Hooks};
 pub(crate) use shared_factory::SharedFactory;
