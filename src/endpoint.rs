@@ -4,6 +4,8 @@
 //! An endpoint never fails when it is made or used: what is wrong with it arrives in the Deferred.
 mod hostname;
 mod shared;
+#[cfg(feature = "dns")]
+pub mod srv;
 mod tcp;
 mod unix;
 

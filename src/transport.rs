@@ -36,6 +36,8 @@ pub use reconnecting::{Backoff, ReconnectingClientFactory};
 pub use wire::Wire;
 
 pub(crate) use connect_protocol::connect_once;
+#[cfg(feature = "dns")]
+pub(crate) use connector::connect_found;
 pub(crate) use wire::Flow;
 
 pub(crate) use stream::HIGH_WATER;
