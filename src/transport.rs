@@ -20,6 +20,8 @@ mod reconnecting;
 pub mod resolver;
 mod shared;
 mod stream;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod wire;
 
 pub use crate::address::Address;
@@ -30,7 +32,7 @@ pub use destination::{Destination, ListenAt};
 pub use factory::{ClientFactory, Factory, FromFn, from_fn};
 pub use handle::TransportRef;
 pub use port::ListeningPort;
-pub use producer::{Producer, PullProducer};
+pub use producer::{Producer, PullProducer, Registered};
 pub use protocol::Protocol;
 pub use reconnecting::{Backoff, ReconnectingClientFactory};
 pub use wire::Wire;

@@ -156,6 +156,17 @@ impl TransportRef {
             transport.unregister_producer();
         }
     }
+    pub(super) fn take_producer(self) -> Option<super::producer::Registered> {
+        wire::transport(self).and_then(|transport| transport.take_producer())
+    }
+    /// Whether what is written is encrypted: from the start of a connection made by TLS, from `start_tls` on another.
+    pub fn is_secure(self) -> bool {
+        wire::transport(self).is_some_and(|transport| transport.is_secure())
+    }
+    /// Whether the wire is secure, and `handshake_completed` is still to come.
+    pub fn is_handshaking(self) -> bool {
+        wire::transport(self).is_some_and(|transport| transport.is_handshaking())
+    }
     /// The other end. Answers through `connection_lost`; [`Address::Gone`] afterwards.
     pub fn peer(self) -> Address {
         wire::transport(self).map_or(Address::Gone, |transport| transport.peer())

@@ -39,7 +39,8 @@ pub(crate) enum Flow {
     Go,
     /// Not now: `TransportRef::when_resumed` tells when.
     Paused,
-    /// Never again: the connection is being closed, is gone, or has got another protocol.
+    /// Never again: the connection is being closed, is gone, or has got another protocol; or TLS has begun on it, and what was
+    /// found before is to be forgotten.
     Over,
 }
 
@@ -51,6 +52,10 @@ struct Extra {
     backlog: VecDeque<Event>,
     /// What is to go on when the wire is resumed.
     held: Vec<Event>,
+    /// Wires that `start_tls` put under this one, the lowest first: the owner's calls go to the first, its to the next.
+    layers: Vec<TransportRef>,
+    /// What the protocol has of bytes came before `start_tls`, and is void.
+    void: bool,
 }
 
 /// Something to tell a protocol.
@@ -127,6 +132,10 @@ pub(super) fn open(transport: Rc<dyn Transport>, protocol: Box<dyn Protocol>) ->
 /// # Errors
 /// The panic of the protocol, already logged: the wire's owner closes the connection with it.
 pub(super) fn data_received(wire: TransportRef, data: &[u8]) -> Result<()> {
+    data_received_above(wire, 0, data)
+}
+/// The same, from the layer with so many layers under it, itself included.
+pub(super) fn data_received_above(wire: TransportRef, layers: usize, data: &[u8]) -> Result<()> {
     // The usual case first, at the price of looking twice otherwise.
     let free = with(wire, |entry| match entry {
         Entry { running: false, paused: false, extra: None, .. } => {
@@ -141,6 +150,9 @@ pub(super) fn data_received(wire: TransportRef, data: &[u8]) -> Result<()> {
             Some(false) => outcome.and(drain(wire)),
             _ => outcome,
         };
+    }
+    if let Some(layer) = layer_above(wire, layers) {
+        return data_received(layer, data);
     }
     match with(wire, |entry| (entry.running, entry.paused)) {
         Some((false, false)) => tell(wire, |protocol| protocol.data_received(wire, data)),
@@ -161,6 +173,15 @@ pub(super) fn data_received(wire: TransportRef, data: &[u8]) -> Result<()> {
 /// # Errors
 /// As `data_received`.
 pub(super) fn notify(wire: TransportRef, event: impl FnOnce(&mut dyn Protocol) + 'static) -> Result<()> {
+    notify_above(wire, 0, event)
+}
+/// The same, from the layer with so many layers under it.
+pub(super) fn notify_above(
+    wire: TransportRef,
+    layers: usize,
+    event: impl FnOnce(&mut dyn Protocol) + 'static,
+) -> Result<()> {
+    let wire = layer_above(wire, layers).unwrap_or(wire);
     if is_running(wire) {
         queue(wire, Event::Told(Box::new(event)));
         return Ok(());
@@ -170,6 +191,13 @@ pub(super) fn notify(wire: TransportRef, event: impl FnOnce(&mut dyn Protocol) +
 
 /// Ends a wire: `connection_lost`, then name, protocol, transport and timers are forgotten. Does nothing the second time.
 pub(super) fn connection_lost(wire: TransportRef, reason: &ConnectionClosed) {
+    connection_lost_above(wire, 0, reason);
+}
+/// The same, from the layer with so many layers under it.
+pub(super) fn connection_lost_above(wire: TransportRef, layers: usize, reason: &ConnectionClosed) {
+    end(layer_above(wire, layers).unwrap_or(wire), reason);
+}
+fn end(wire: TransportRef, reason: &ConnectionClosed) {
     if is_running(wire) {
         queue(wire, Event::Lost(reason.clone()));
         return;
@@ -199,8 +227,55 @@ pub(super) fn connection_lost(wire: TransportRef, reason: &ConnectionClosed) {
     }
 }
 
+/// Who is told instead of the wire's protocol: the next layer that was put under the wire.
+fn layer_above(wire: TransportRef, layers: usize) -> Option<TransportRef> {
+    with(wire, |entry| entry.extra.as_ref()?.layers.get(layers).copied()).flatten()
+}
+
+/// Puts a layer under a wire: from here on the wire's name means `transport`, and a new wire, with `protocol`, has the old one
+/// below and is told what its owner tells. What had arrived and was not delivered is dropped, and flow is over until
+/// `secured`. Returns the new wire's name, how many layers there are now, and whether the wire is paused.
+#[cfg(feature = "tls")]
+pub(super) fn put_under(
+    wire: TransportRef,
+    transport: Rc<dyn Transport>,
+    protocol: Box<dyn Protocol>,
+) -> Option<(TransportRef, usize, bool)> {
+    let old = with(wire, |entry| entry.transport.replace(transport)).flatten()?;
+    let lower = open(old, protocol);
+    with(wire, |entry| {
+        let extra = entry.extra.get_or_insert_default();
+        extra.layers.push(lower);
+        extra.void = true;
+        extra.held.retain(|event| !matches!(event, Event::Data(_)));
+        extra.backlog.retain(|event| !matches!(event, Event::Data(_)));
+        for event in &mut extra.backlog {
+            if let Event::Switch(_, unread) = event {
+                unread.clear();
+            }
+        }
+        (lower, extra.layers.len(), entry.paused)
+    })
+}
+/// Tells `handshake_completed`, from the layer with so many layers under it.
+///
+/// # Errors
+/// As `data_received`.
+#[cfg(feature = "tls")]
+pub(super) fn secured(wire: TransportRef, layers: usize) -> Result<()> {
+    notify_above(wire, layers, move |protocol| {
+        with(wire, |entry| entry.extra.iter_mut().for_each(|extra| extra.void = false));
+        protocol.handshake_completed(wire);
+    })
+}
+/// Whether a layer was put under the wire that has not said `secured` yet.
+pub(super) fn is_void(wire: TransportRef) -> bool {
+    with(wire, |entry| entry.extra.as_ref().is_some_and(|extra| extra.void)).unwrap_or(false)
+}
+
 /// Puts another protocol in the place of the present one, when the present callback is over, or in a later turn.
 pub(super) fn switch(wire: TransportRef, protocol: Box<dyn Protocol>, unread: Vec<u8>) {
+    let unread = if is_void(wire) { Vec::new() } else { unread };
     let running = queue(wire, Event::Switch(protocol, unread));
     with(wire, |entry| entry.switching += 1);
     wake_unless(running, wire);
@@ -273,8 +348,10 @@ pub(super) fn is_paused(wire: TransportRef) -> bool {
     with(wire, |entry| entry.paused).unwrap_or(false)
 }
 pub(super) fn flow(wire: TransportRef) -> Flow {
-    let state =
-        with(wire, |entry| (!entry.lost && entry.switching == 0).then(|| (entry.paused, entry.transport.clone())));
+    let state = with(wire, |entry| {
+        let void = entry.extra.as_ref().is_some_and(|extra| extra.void);
+        (!entry.lost && entry.switching == 0 && !void).then(|| (entry.paused, entry.transport.clone()))
+    });
     match state.flatten() {
         Some((paused, Some(transport))) if !transport.is_disconnecting() => {
             if paused {
@@ -346,7 +423,7 @@ fn drain(wire: TransportRef) -> Result<()> {
             Event::Data(data) => deliver(wire, data),
             Event::Told(event) => run(wire, event),
             Event::Lost(reason) => {
-                connection_lost(wire, &reason);
+                end(wire, &reason);
                 Ok(())
             }
             Event::Switch(protocol, unread) => {

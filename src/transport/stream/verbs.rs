@@ -181,6 +181,12 @@ impl Transport for Stream {
             self.flush_soon();
         }
     }
+    fn take_producer(&self) -> Option<Registered> {
+        let producer = self.producer.take()?;
+        self.clear(PRODUCER | PRODUCER_PAUSED);
+        self.flush_soon();
+        Some(producer)
+    }
     fn peer(&self) -> Address {
         self.peer.clone()
     }
