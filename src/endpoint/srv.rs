@@ -3,6 +3,8 @@
 //!
 //! `round` chooses servers; the attempts themselves are a [`Connector`]'s, or another endpoint's.
 mod round;
+#[cfg(feature = "tls")]
+mod secured;
 
 use super::shared::SharedFactory;
 use super::{ClientEndpoint, HostnameEndpoint, connect_error};
@@ -104,6 +106,8 @@ pub struct SrvConnector {
     client: Option<Client>,
     timeout: Duration,
     inspect: Option<Rc<Inspect>>,
+    #[cfg(feature = "tls")]
+    tls: Option<secured::Tls>,
 }
 
 /// Out while it runs.
@@ -120,6 +124,8 @@ impl SrvConnector {
             client: None,
             timeout: CONNECT_TIMEOUT,
             inspect: None,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
     /// The records are those for another transport protocol. The connection is by TCP all the same. Default: `"tcp"`.
@@ -145,6 +151,23 @@ impl SrvConnector {
     /// Sees each server that is tried, before it is (what overriding `pickServer` was for). Called on the reactor's main loop.
     pub fn inspect(mut self, f: impl FnMut(&SrvTarget) + 'static) -> Self {
         self.inspect = Some(Rc::new(Cell::new(Some(Box::new(f)))));
+        self
+    }
+    /// Speaks TLS with the servers. They must be the domain's: a certificate for the name of the host will not do, because it was a
+    /// name server that said which host, and what those say may be forged (RFC 6125). Another name can be demanded with
+    /// [`ClientConfig::named`](crate::transport::tls::ClientConfig::named).
+    ///
+    /// The [endpoint](SrvConnector::endpoint) fires when the handshake is done, and tries the next server where it fails.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, side: impl Into<crate::transport::tls::Side>) -> Self {
+        self.tls = Some(secured::Tls::new(side.into()));
+        self
+    }
+    /// As [`tls`](SrvConnector::tls), with servers that have certificates for their own host names, and not for the domain: only
+    /// where the answers of the name servers cannot be forged.
+    #[cfg(feature = "tls")]
+    pub fn tls_by_host(mut self, config: &crate::transport::tls::ClientConfig) -> Self {
+        self.tls = Some(secured::Tls::by_host(config));
         self
     }
     /// The name of the records: `_xmpp-client._tcp.example.org`.
@@ -181,11 +204,31 @@ impl Reactor {
     /// [`connect`](Connector::connect) tries the next server. Without records the domain itself is connected to.
     pub fn connect_srv(&self, to: SrvConnector, factory: impl ClientFactory + 'static) -> Connector {
         let called = Destination::from(to.name()).timeout(to.timeout);
-        let round = Round::new(self, to);
-        let finder =
-            Rc::new(move || round.next().add_callback(|target| Ok(Destination::from((target.host, target.port)))));
-        transport::connect_found(self, called, finder, Box::new(factory))
+        #[cfg(feature = "tls")]
+        if let Some(tls) = to.tls.clone() {
+            let (factory, told) = tls.wrap_client(&to.domain, factory);
+            return connect(self, to, called, told, Box::new(factory));
+        }
+        connect(self, to, called, |_| (), Box::new(factory))
     }
+}
+fn connect(
+    reactor: &Reactor,
+    to: SrvConnector,
+    called: Destination,
+    chosen: impl Fn(&SrvTarget) + 'static,
+    factory: Box<dyn ClientFactory>,
+) -> Connector {
+    let round = Round::new(reactor, to);
+    let chosen = Rc::new(chosen);
+    let finder = move || {
+        let chosen = Rc::clone(&chosen);
+        round.next().add_callback(move |target| {
+            chosen(&target);
+            Ok(Destination::from((target.host, target.port)))
+        })
+    };
+    transport::connect_found(reactor, called, Rc::new(finder), factory)
 }
 
 /// A service of a domain as an endpoint: its servers are tried in the order of RFC 2782 until one accepts. What [`SrvConnector::endpoint`] makes.
@@ -228,8 +271,7 @@ impl Attempt {
     }
     fn connect(mut self, target: &SrvTarget) -> Deferred<TransportRef> {
         let endpoint = HostnameEndpoint::new(&self.reactor, &*target.host, target.port).timeout(self.round.limit());
-        let factory = Box::new(self.factory.clone());
-        endpoint.connect_boxed(factory).add_both(move |outcome: Result<TransportRef>| {
+        self.dial(&endpoint).add_both(move |outcome: Result<TransportRef>| {
             let failure = match outcome {
                 Ok(wire) => return Deferred::succeed(wire),
                 Err(failure) => failure,
@@ -240,6 +282,18 @@ impl Attempt {
             let first = self.first.get_or_insert(failure).clone();
             if self.round.is_over() { Deferred::fail(first) } else { self.next() }
         })
+    }
+}
+
+impl Attempt {
+    /// Connects, and in the case of TLS waits until that is done.
+    fn dial(&self, endpoint: &HostnameEndpoint) -> Deferred<TransportRef> {
+        let factory = self.factory.clone();
+        #[cfg(feature = "tls")]
+        if let Some(tls) = self.round.tls() {
+            return tls.connect(endpoint, self.round.domain(), factory);
+        }
+        endpoint.connect_boxed(Box::new(factory))
     }
 }
 

@@ -62,6 +62,14 @@ impl Round {
     pub(super) fn name(&self) -> String {
         self.0.connector.name()
     }
+    #[cfg(feature = "tls")]
+    pub(super) fn tls(&self) -> Option<&super::secured::Tls> {
+        self.0.connector.tls.as_ref()
+    }
+    #[cfg(feature = "tls")]
+    pub(super) fn domain(&self) -> &str {
+        &self.0.connector.domain
+    }
     /// How long the attempt at a server may take.
     pub(super) fn limit(&self) -> Duration {
         self.0.connector.timeout
