@@ -4,6 +4,8 @@
 //! An endpoint never fails when it is made or used: what is wrong with it arrives in the Deferred.
 mod description;
 mod hostname;
+#[cfg(feature = "dns")]
+pub mod srv;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;

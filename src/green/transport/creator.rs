@@ -14,8 +14,8 @@ use std::rc::Rc;
 /// Connects, and gives the connected [`GreenTransport`]. `framed` takes what makes a decoder for each connection:
 /// `GreenClientCreator::new(&reactor).framed(Lines::new)`.
 pub struct GreenClientCreator<D: 'static = Raw> {
-    reactor: Reactor,
-    decoder: Rc<dyn Fn() -> D>,
+    pub(super) reactor: Reactor,
+    pub(super) decoder: Rc<dyn Fn() -> D>,
 }
 
 impl GreenClientCreator {
