@@ -2,12 +2,15 @@
 //! a reactor is made: `os` is mio on real sockets, `memory` a network and a clock inside this process for tests of faults.
 //! The loop and the transports use these types only; whatever asks the system for time or I/O by another way breaks that.
 mod datagram;
+mod lock;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "for simulations"))]
 pub(crate) mod memory;
 pub(crate) mod os;
 pub(crate) mod pipe;
+pub(crate) mod unix;
 
 pub(crate) use datagram::{Datagram, Interface};
+pub(crate) use unix::FileOptions;
 
 use crate::address::Address;
 use std::fs::File;
@@ -97,7 +100,7 @@ impl Driver {
     }
     pub(crate) fn connect_unix(&self, path: &Path) -> io::Result<Socket> {
         match self {
-            Driver::Os(_) => os::connect_unix(path),
+            Driver::Os(_) => unix::connect(path),
             Driver::Memory(driver) => driver.connect_unix(path),
         }
     }
@@ -107,11 +110,17 @@ impl Driver {
             Driver::Memory(driver) => driver.listen_tcp(at, options),
         }
     }
-    /// `private`: for the user alone.
-    pub(crate) fn listen_unix(&self, path: &Path, backlog: u32, private: bool) -> io::Result<Listener> {
+    pub(crate) fn listen_unix(&self, path: &Path, backlog: u32, options: FileOptions) -> io::Result<Listener> {
         match self {
-            Driver::Os(_) => os::listen_unix(path, backlog, private),
+            Driver::Os(_) => unix::listen(path, backlog, options),
             Driver::Memory(driver) => driver.listen_unix(path),
+        }
+    }
+    /// Whether a server that lives holds the lock of the socket at this path.
+    pub(crate) fn is_locked(&self, path: &Path) -> bool {
+        match self {
+            Driver::Os(_) => unix::is_locked(path),
+            Driver::Memory(_) => true,
         }
     }
     /// Watches a socket for both directions, edge-triggered, until it is dropped.
@@ -314,7 +323,7 @@ impl Socket {
     pub(crate) fn peer(&self) -> io::Result<Address> {
         match self {
             Socket::Tcp(stream) => stream.peer_addr().map(Address::Tcp),
-            Socket::Unix(stream) => stream.peer_addr().map(|address| os::unix_address(&address)),
+            Socket::Unix(stream) => stream.peer_addr().map(|address| unix::address(&address)),
             Socket::Memory(stream) => stream.peer(),
             Socket::Pipe(_) => Ok(Address::Pipe),
         }
@@ -322,7 +331,7 @@ impl Socket {
     pub(crate) fn host(&self) -> io::Result<Address> {
         match self {
             Socket::Tcp(stream) => stream.local_addr().map(Address::Tcp),
-            Socket::Unix(stream) => stream.local_addr().map(|address| os::unix_address(&address)),
+            Socket::Unix(stream) => stream.local_addr().map(|address| unix::address(&address)),
             Socket::Memory(stream) => stream.host(),
             Socket::Pipe(_) => Ok(Address::Pipe),
         }
@@ -358,7 +367,7 @@ impl Socket {
 pub(crate) enum Listener {
     Tcp(mio::net::TcpListener),
     /// With the path that is removed when listening ends.
-    Unix(mio::net::UnixListener, #[allow(dead_code, reason = "it is there to be dropped")] Option<os::BoundPath>),
+    Unix(mio::net::UnixListener, #[allow(dead_code, reason = "it is there to be dropped")] Option<unix::BoundPath>),
     Memory(memory::Listener),
 }
 
@@ -376,7 +385,7 @@ impl Listener {
                 listener.accept().map(|(stream, peer)| (Socket::Tcp(stream), Address::Tcp(peer)))
             }
             Listener::Unix(listener, _) => {
-                listener.accept().map(|(stream, peer)| (Socket::Unix(stream), os::unix_address(&peer)))
+                listener.accept().map(|(stream, peer)| (Socket::Unix(stream), unix::address(&peer)))
             }
             Listener::Memory(listener) => listener.accept().map(|(stream, peer)| (Socket::Memory(stream), peer)),
         }
@@ -384,7 +393,7 @@ impl Listener {
     pub(crate) fn address(&self) -> io::Result<Address> {
         match self {
             Listener::Tcp(listener) => listener.local_addr().map(Address::Tcp),
-            Listener::Unix(listener, _) => listener.local_addr().map(|address| os::unix_address(&address)),
+            Listener::Unix(listener, _) => listener.local_addr().map(|address| unix::address(&address)),
             Listener::Memory(listener) => listener.address(),
         }
     }

@@ -55,6 +55,8 @@ const ADOPTED: u32 = 1 << 16;
 const STARTING: u32 = 1 << 17;
 /// Something was written that nobody would read.
 const OUTPUT_LOST: u32 = 1 << 18;
+/// Somebody else may have a copy of the descriptor, which is then still watched after a close.
+const SHARED: u32 = 1 << 19;
 
 pub(crate) struct Stream {
     core: Rc<Core>,
@@ -107,6 +109,10 @@ impl Stream {
     }
     pub(super) fn name(&self) -> TransportRef {
         self.name.get()
+    }
+    /// Closing does not end the poller's watch: somebody else may have a copy of the descriptor.
+    pub(super) fn share(&self) {
+        self.set(SHARED);
     }
     /// Tells the protocol `connection_made`.
     pub(super) fn start(&self) {

@@ -6,9 +6,8 @@ use crate::failure::Result;
 use crate::green::block::block_on;
 use crate::protocols::codec::{Decoder, Raw};
 use crate::reactor::Reactor;
-use crate::transport::{Destination, TransportRef};
+use crate::transport::{Destination, TransportRef, UnixPath};
 use std::fmt;
-use std::path::Path;
 use std::rc::Rc;
 
 /// Connects, and gives the connected [`GreenTransport`]. `framed` takes what makes a decoder for each connection:
@@ -49,7 +48,7 @@ impl<D: Decoder> GreenClientCreator<D> {
     /// # Blocking
     /// Until connected.
     #[track_caller]
-    pub fn connect_unix(&self, path: impl AsRef<Path>) -> Result<GreenTransport<D>> {
+    pub fn connect_unix(&self, path: impl Into<UnixPath>) -> Result<GreenTransport<D>> {
         self.connect(|protocol| self.reactor.connect_protocol_unix(path, protocol))
     }
     #[track_caller]
