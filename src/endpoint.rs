@@ -2,11 +2,14 @@
 //! one place, or leaves it to a string (Twisted's `internet.endpoints`).
 //!
 //! An endpoint never fails when it is made or used: what is wrong with it arrives in the Deferred.
+pub(crate) mod activated;
 mod hostname;
+pub(crate) mod inheritance;
 mod shared;
 mod tcp;
 mod unix;
 
+pub use activated::ActivatedServerEndpoint;
 pub use hostname::HostnameEndpoint;
 pub use tcp::{TcpClientEndpoint, TcpServerEndpoint};
 pub use unix::{UnixClientEndpoint, UnixServerEndpoint};
