@@ -6,6 +6,10 @@ mod description;
 mod hostname;
 #[cfg(feature = "dns")]
 pub mod srv;
+pub(crate) mod activated;
+mod hostname;
+pub(crate) mod inheritance;
+mod shared;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
@@ -15,6 +19,7 @@ mod wrapped;
 pub use description::{
     Arguments, Descriptions, ParseError, ParseReason, Value, client_from_string, quote, server_from_string,
 };
+pub use activated::ActivatedServerEndpoint;
 pub use hostname::HostnameEndpoint;
 pub use tcp::{TcpClientEndpoint, TcpServerEndpoint};
 #[cfg(feature = "tls")]
