@@ -19,25 +19,49 @@
 //!    destroyed. `thread` notices the end of the thread, and from then on a switch panics; before that `is_over` tells
 //!    whether it has begun, and the floors above ask it wherever the thread's own stack switches to what was suspended.
 //! 6. A saved context is taken out of its block as it is resumed, so none is resumed twice.
+//!
+//! `ancillary` is for the callback core too; the rest is there with `green` only.
+pub(crate) mod ancillary;
+#[cfg(feature = "green")]
 mod block;
+#[cfg(feature = "green")]
 mod error;
+#[cfg(feature = "green")]
 mod fiber;
+#[cfg(feature = "green")]
 mod fork;
+#[cfg(feature = "green")]
 mod frames;
+#[cfg(feature = "green")]
 mod overflow;
+#[cfg(feature = "green")]
 mod pidfd;
+#[cfg(feature = "green")]
 mod scope;
+#[cfg(feature = "green")]
 mod slab;
+#[cfg(feature = "green")]
 mod stack;
+#[cfg(feature = "green")]
 mod static_ref;
+#[cfg(feature = "green")]
 mod switch;
+#[cfg(feature = "green")]
 mod thread;
 
+#[cfg(feature = "green")]
 pub use error::StackError;
+#[cfg(feature = "green")]
 pub(crate) use fiber::Fiber;
+#[cfg(feature = "green")]
 pub(crate) use fork::generation as fork_generation;
+#[cfg(feature = "green")]
 pub(crate) use pidfd::{is_readable, pidfd_open, wait_readable};
+#[cfg(feature = "green")]
 pub(crate) use scope::Lender;
+#[cfg(feature = "green")]
 pub(crate) use stack::{DEFAULT_SIZE, figures as stack_figures, trim};
+#[cfg(feature = "green")]
 pub(crate) use static_ref::StaticRef;
+#[cfg(feature = "green")]
 pub(crate) use thread::{in_destructor, is_over};

@@ -36,6 +36,7 @@ pub use unix::UnixPath;
 pub use wire::Wire;
 
 pub(crate) use connect_protocol::connect_once;
+pub(crate) use protocol::refuse_descriptor;
 pub(crate) use wire::Flow;
 
 pub(crate) use stream::HIGH_WATER;

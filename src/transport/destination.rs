@@ -62,7 +62,7 @@ impl Destination {
     fn new(host: Host) -> Self {
         Destination { host, timeout: Some(CONNECT_TIMEOUT), bind: None, locked: false }
     }
-    pub(super) fn unix(at: UnixPath) -> Self {
+    pub(crate) fn unix(at: UnixPath) -> Self {
         let mut destination = Destination::new(Host::Unix(at.path));
         destination.locked = at.lock;
         if let Some(timeout) = at.timeout {
@@ -240,7 +240,7 @@ impl ListenAt {
             Place::Socket(address) => Place::Socket(*address),
             Place::Unix(path) => Place::Unix(path.clone()),
             Place::Text(text) => Place::Text(text.clone()),
-            Place::Adopted(_) | Place::AdoptedUdp(_) => return None,
+            Place::Adopted(_) => return None,
         };
         Some(ListenAt { place, ..*self })
     }

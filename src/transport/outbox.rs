@@ -59,6 +59,13 @@ impl Outbox {
             self.pieces.push_back(piece);
         }
     }
+    /// Sends one byte by the function given.
+    pub(super) fn send_byte(&mut self, send: impl FnOnce(&[u8]) -> io::Result<usize>) -> io::Result<()> {
+        let first = self.pieces.front().map_or_else(|| &self.tail[self.sent..], |piece| &piece[..]);
+        let sent = send(first.get(..1).unwrap_or_default())?;
+        self.advance(sent.min(1));
+        Ok(())
+    }
     pub(super) fn take_spent(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.spent)
     }
