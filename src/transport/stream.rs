@@ -51,10 +51,8 @@ const FAULTY: u32 = 1 << 14;
 const FAILING: u32 = 1 << 15;
 /// Made of descriptors of the user's: others may have them too.
 const ADOPTED: u32 = 1 << 16;
-/// The protocol has not been told `connection_made` yet.
-const STARTING: u32 = 1 << 17;
 /// Something was written that nobody would read.
-const OUTPUT_LOST: u32 = 1 << 18;
+const OUTPUT_LOST: u32 = 1 << 17;
 /// Somebody else may have a copy of the descriptor, which is then still watched after a close.
 const SHARED: u32 = 1 << 19;
 
@@ -198,7 +196,7 @@ impl Stream {
     fn read(&self, core: &Rc<Core>) {
         let mut buffer = core.take_read_buffer();
         let mut budget = READ_BUDGET;
-        while self.has(READABLE) && !self.has(PAUSED | DISCONNECTING | ABORTING | EOF | LOST | FAULTY | STARTING) {
+        while self.has(READABLE) && !self.has(PAUSED | DISCONNECTING | ABORTING | EOF | LOST | FAULTY) {
             if budget == 0 {
                 self.read_again();
                 break;
