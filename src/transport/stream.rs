@@ -53,10 +53,8 @@ const FAULTY: u32 = 1 << 14;
 const FAILING: u32 = 1 << 15;
 /// Made of descriptors of the user's: others may have them too.
 const ADOPTED: u32 = 1 << 16;
-/// The protocol has not been told `connection_made` yet.
-const STARTING: u32 = 1 << 17;
 /// Something was written that nobody would read.
-const OUTPUT_LOST: u32 = 1 << 18;
+const OUTPUT_LOST: u32 = 1 << 17;
 /// Somebody else may have a copy of the descriptor, which is then still watched after a close.
 const SHARED: u32 = 1 << 19;
 
@@ -206,7 +204,7 @@ impl Stream {
         let mut budget = READ_BUDGET;
         // No memory before there is one.
         let mut descriptors = Vec::new();
-        while self.has(READABLE) && !self.has(PAUSED | DISCONNECTING | ABORTING | EOF | LOST | FAULTY | STARTING) {
+        while self.has(READABLE) && !self.has(PAUSED | DISCONNECTING | ABORTING | EOF | LOST | FAULTY) {
             if budget == 0 {
                 self.read_again();
                 break;
