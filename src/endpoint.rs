@@ -2,18 +2,22 @@
 //! one place, or leaves it to a string (Twisted's `internet.endpoints`).
 //!
 //! An endpoint never fails when it is made or used: what is wrong with it arrives in the Deferred.
+mod adopted;
 mod description;
 mod hostname;
+mod systemd;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
 mod unix;
 mod wrapped;
 
+pub use adopted::AdoptedServerEndpoint;
 pub use description::{
     Arguments, Descriptions, ParseError, ParseReason, Value, client_from_string, quote, server_from_string,
 };
 pub use hostname::HostnameEndpoint;
+pub use systemd::handed_over;
 pub use tcp::{TcpClientEndpoint, TcpServerEndpoint};
 #[cfg(feature = "tls")]
 pub use tls::{TlsClientEndpoint, TlsServerEndpoint, wrap_client_tls, wrap_server_tls};

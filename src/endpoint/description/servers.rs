@@ -1,6 +1,8 @@
 //! The kinds of server endpoints.
 use super::{Arguments, Descriptions, ParseError};
-use crate::endpoint::{ServerEndpoint, TcpServerEndpoint, UnixServerEndpoint, wrap_server};
+use crate::endpoint::adopted::Domain;
+use crate::endpoint::systemd::Which;
+use crate::endpoint::{AdoptedServerEndpoint, ServerEndpoint, TcpServerEndpoint, UnixServerEndpoint, wrap_server};
 use crate::protocols::proxy::ProxyFactory;
 use crate::transport::{ListenAt, UnixPath};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,6 +13,8 @@ pub(super) fn add(kinds: &mut Descriptions) {
     kinds.add_server("tcp", |arguments| tcp(arguments, Ipv4Addr::UNSPECIFIED.into()));
     kinds.add_server("tcp6", |arguments| tcp(arguments, Ipv6Addr::UNSPECIFIED.into()));
     kinds.add_server("unix", unix);
+    kinds.add_server("fd", inherited);
+    kinds.add_server("systemd", systemd);
     kinds.add_server("haproxy", |arguments| Ok(Box::new(wrap_server(arguments.rest_as_server()?, ProxyFactory::new))));
 }
 
@@ -58,4 +62,29 @@ fn unix(arguments: &mut Arguments<'_>) -> Made {
         path = path.lock_file();
     }
     Ok(Box::new(UnixServerEndpoint::new(arguments.reactor(), path)))
+}
+
+fn inherited(arguments: &mut Arguments<'_>) -> Made {
+    let number = arguments.require("number")?;
+    let descriptor = number.parse("the number of a descriptor, 3 or more")?;
+    if descriptor < 3 {
+        return Err(number.invalid("the number of a descriptor, 3 or more"));
+    }
+    Ok(Box::new(AdoptedServerEndpoint::inherited(arguments.reactor(), descriptor)))
+}
+
+fn systemd(arguments: &mut Arguments<'_>) -> Made {
+    let given = arguments.require("domain")?;
+    let domain = match given.as_str() {
+        "INET" => Domain::Inet,
+        "INET6" => Domain::Inet6,
+        "UNIX" => Domain::Unix,
+        _ => return Err(given.invalid("INET, INET6 or UNIX")),
+    };
+    let which = match (arguments.next("index")?, arguments.take("name")?) {
+        (Some(index), None) => Which::Index(index.parse("a number, counted from 0")?),
+        (None, Some(name)) => Which::Name(name.as_str().to_owned()),
+        _ => return Err(arguments.wrong("systemd needs one of index and name")),
+    };
+    Ok(Box::new(AdoptedServerEndpoint::of_systemd(arguments.reactor(), which, domain)))
 }
