@@ -6,6 +6,12 @@ mod adopted;
 mod description;
 mod hostname;
 mod systemd;
+#[cfg(feature = "dns")]
+pub mod srv;
+pub(crate) mod activated;
+mod hostname;
+pub(crate) mod inheritance;
+mod shared;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
@@ -16,6 +22,7 @@ pub use adopted::AdoptedServerEndpoint;
 pub use description::{
     Arguments, Descriptions, ParseError, ParseReason, Value, client_from_string, quote, server_from_string,
 };
+pub use activated::ActivatedServerEndpoint;
 pub use hostname::HostnameEndpoint;
 pub use systemd::handed_over;
 pub use tcp::{TcpClientEndpoint, TcpServerEndpoint};

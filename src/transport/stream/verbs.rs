@@ -9,9 +9,10 @@ use crate::deferred::Deferred;
 use crate::error::ConnectionClosed;
 use crate::failure::Failure;
 use crate::reactor::Reactor;
+use crate::reactor::driver::Socket;
 use crate::transport::outbox::SHARE;
 use crate::transport::producer::{Producer, PullProducer, Registered, stop_soon};
-use crate::transport::{Address, Transport};
+use crate::transport::{Address, FilePart, Transport};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
@@ -105,6 +106,19 @@ impl Transport for Stream {
         let unsent = out.len();
         drop(out);
         self.wrote(unsent);
+    }
+    fn write_file(&self, part: &FilePart) -> bool {
+        if !self.socket.borrow().as_ref().is_some_and(Socket::sends_files) {
+            return false;
+        }
+        if !self.cannot_write() {
+            let mut out = self.out.borrow_mut();
+            out.push_file(part.clone());
+            let unsent = out.len();
+            drop(out);
+            self.wrote(unsent);
+        }
+        true
     }
     fn lose_connection(&self) {
         if !self.has(DISCONNECTING | ABORTING | LOST) {
