@@ -2,7 +2,9 @@
 use super::{Arguments, Descriptions, ParseError};
 use crate::endpoint::adopted::Domain;
 use crate::endpoint::systemd::Which;
-use crate::endpoint::{AdoptedServerEndpoint, ServerEndpoint, TcpServerEndpoint, UnixServerEndpoint, wrap_server};
+use crate::endpoint::{
+    AdoptedServerEndpoint, ServerEndpoint, StdioServerEndpoint, TcpServerEndpoint, UnixServerEndpoint, wrap_server,
+};
 use crate::protocols::proxy::ProxyFactory;
 use crate::transport::{ListenAt, UnixPath};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,6 +17,7 @@ pub(super) fn add(kinds: &mut Descriptions) {
     kinds.add_server("unix", unix);
     kinds.add_server("fd", inherited);
     kinds.add_server("systemd", systemd);
+    kinds.add_server("stdio", |arguments| Ok(Box::new(StdioServerEndpoint::new(arguments.reactor()))));
     kinds.add_server("haproxy", |arguments| Ok(Box::new(wrap_server(arguments.rest_as_server()?, ProxyFactory::new))));
 }
 

@@ -6,7 +6,7 @@ use crate::clock::DelayedCall;
 use crate::error::ConnectionClosed;
 use crate::failure::{self, Failure, Result};
 use crate::protocols::SharedFactory;
-use crate::transport::{Factory, Protocol, PullProducer, Transport, TransportRef, Wire};
+use crate::transport::{Factory, FilePart, Protocol, PullProducer, Transport, TransportRef, Wire};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::fmt;
@@ -327,6 +327,9 @@ impl Transport for Middle {
     }
     fn write_vectored(&self, parts: &[IoSlice<'_>]) {
         self.lower.write_vectored(parts);
+    }
+    fn write_file(&self, part: &FilePart) -> bool {
+        self.lower.write_file(part)
     }
     fn register_pull_producer(&self, producer: Box<dyn PullProducer>) {
         self.lower.register_pull_producer(Pull { producer, upper: self.upper.get() });
