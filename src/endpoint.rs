@@ -13,6 +13,11 @@ mod shared;
 #[cfg(feature = "dns")]
 pub mod srv;
 mod systemd;
+mod description;
+mod hostname;
+pub(crate) mod inheritance;
+#[cfg(feature = "dns")]
+pub mod srv;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
