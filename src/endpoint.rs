@@ -6,16 +6,8 @@ pub(crate) mod activated;
 mod adopted;
 mod description;
 mod hostname;
-mod hostname;
 pub(crate) mod inheritance;
 mod process;
-mod shared;
-#[cfg(feature = "dns")]
-pub mod srv;
-mod systemd;
-mod description;
-mod hostname;
-pub(crate) mod inheritance;
 #[cfg(feature = "dns")]
 pub mod srv;
 mod tcp;
@@ -31,7 +23,6 @@ pub use description::{
 };
 pub use hostname::HostnameEndpoint;
 pub use process::{ProcessClientEndpoint, StdioServerEndpoint};
-pub use systemd::handed_over;
 pub use tcp::{TcpClientEndpoint, TcpServerEndpoint};
 #[cfg(feature = "tls")]
 pub use tls::{TlsClientEndpoint, TlsServerEndpoint, wrap_client_tls, wrap_server_tls};

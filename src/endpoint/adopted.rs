@@ -1,17 +1,15 @@
-//! Listening sockets that somebody else has made: given to the program, inherited under a number, or handed over by systemd.
-use super::systemd::{self, Which};
+//! Listening sockets that somebody else has made: given to the program, or inherited under a number. (`activated` has those of
+//! systemd.)
 use super::{Listening, ServerEndpoint};
 use crate::deferred::Deferred;
-use crate::error::{CannotListen, PortError};
+use crate::error::{CannotListen, PortError, ReactorError};
 use crate::failure::Result;
 use crate::reactor::Reactor;
-use crate::sys::descriptor::take_inherited;
+use crate::sys::inherited;
 use crate::transport::{Factory, ListenAt};
 use std::cell::RefCell;
 use std::fmt;
-use std::io;
 use std::os::fd::{OwnedFd, RawFd};
-use std::sync::{Mutex, PoisonError};
 
 /// A listening socket, TCP or UNIX, that is there already (Twisted's `AdoptedStreamServerEndpoint`). It is this endpoint's from
 /// then on, listens once, and is closed when listening ends; a second [`listen`](ServerEndpoint::listen) fails with
@@ -37,26 +35,7 @@ pub struct AdoptedServerEndpoint {
 enum Socket {
     Here(OwnedFd),
     Inherited(RawFd),
-    Systemd(Which, Option<Domain>),
     Used,
-}
-/// What kind of socket it must be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Domain {
-    Inet,
-    Inet6,
-    Unix,
-}
-impl Domain {
-    fn fits(self, socket: &OwnedFd) -> bool {
-        let domain = socket2::SockRef::from(socket).domain().ok();
-        domain
-            == Some(match self {
-                Domain::Inet => socket2::Domain::IPV4,
-                Domain::Inet6 => socket2::Domain::IPV6,
-                Domain::Unix => socket2::Domain::UNIX,
-            })
-    }
 }
 
 impl AdoptedServerEndpoint {
@@ -70,61 +49,28 @@ impl AdoptedServerEndpoint {
     pub fn inherited(reactor: &Reactor, number: RawFd) -> Self {
         Self::of(reactor, Socket::Inherited(number))
     }
-    /// Listens on the socket with this number among those that systemd has handed over, counted from 0. See
-    /// [`handed_over`](super::handed_over).
-    pub fn systemd(reactor: &Reactor, index: usize) -> Self {
-        Self::of(reactor, Socket::Systemd(Which::Index(index), None))
-    }
-    /// The same, by its name: `FileDescriptorName=` of the socket unit, which is the unit's name unless it says otherwise. The
-    /// first of several.
-    pub fn systemd_named(reactor: &Reactor, name: impl Into<String>) -> Self {
-        Self::of(reactor, Socket::Systemd(Which::Name(name.into()), None))
-    }
-    pub(super) fn of_systemd(reactor: &Reactor, which: Which, domain: Domain) -> Self {
-        Self::of(reactor, Socket::Systemd(which, Some(domain)))
-    }
     fn of(reactor: &Reactor, socket: Socket) -> Self {
         AdoptedServerEndpoint { reactor: *reactor, socket: RefCell::new(socket) }
     }
 
     /// The socket, which is gone from here; unless there is none.
     fn take(&self) -> Result<OwnedFd> {
-        let missing = |what: String, why: &str| CannotListen::new(what, io::Error::new(io::ErrorKind::NotFound, why));
         let mut place = self.socket.borrow_mut();
-        let socket = match &*place {
-            Socket::Here(_) => match std::mem::replace(&mut *place, Socket::Used) {
-                Socket::Here(socket) => socket,
-                _ => unreachable!("just seen"),
-            },
-            Socket::Used => return Err(PortError::AlreadyListening.into()),
-            Socket::Inherited(number) => {
-                // Of two threads one gets it.
-                static TAKING: Mutex<()> = Mutex::new(());
-                let _one_at_a_time = TAKING.lock().unwrap_or_else(PoisonError::into_inner);
-                take_inherited(*number).ok_or_else(|| {
-                    let why = "the process was not started with such a descriptor, or it has been taken already";
-                    missing(format!("descriptor {number}"), why)
-                })?
-            }
-            Socket::Systemd(which, domain) => {
-                let what = || format!("the socket {which} of systemd");
-                match systemd::take(which, |socket| domain.is_none_or(|domain| domain.fits(socket))) {
-                    systemd::Taken::It(socket) => socket,
-                    systemd::Taken::Used => return Err(PortError::AlreadyListening.into()),
-                    systemd::Taken::Unfit => return Err(missing(what(), "it is of another domain").into()),
-                    systemd::Taken::Missing => return Err(missing(what(), "no such socket was handed over").into()),
-                }
-            }
-        };
-        *place = Socket::Used;
-        Ok(socket)
+        match std::mem::replace(&mut *place, Socket::Used) {
+            Socket::Here(socket) => Ok(socket),
+            Socket::Used => Err(PortError::AlreadyListening.into()),
+            Socket::Inherited(number) => inherited::claim(number).map_err(|error| {
+                *place = Socket::Inherited(number);
+                CannotListen::new(format_args!("descriptor {number}"), error).into()
+            }),
+        }
     }
 }
 impl ServerEndpoint for AdoptedServerEndpoint {
     fn listen_boxed(&self, factory: Box<dyn Factory>) -> Deferred<Listening> {
         if self.reactor.core().is_none() {
             // The socket stays here.
-            return Deferred::fail(crate::error::ReactorError::Closed);
+            return Deferred::fail(ReactorError::Closed);
         }
         match self.take() {
             Ok(socket) => Listening::deferred(self.reactor.listen_tcp(ListenAt::from(socket), factory)),
@@ -137,7 +83,6 @@ impl fmt::Debug for AdoptedServerEndpoint {
         let socket = match &*self.socket.borrow() {
             Socket::Here(socket) => format!("{socket:?}"),
             Socket::Inherited(number) => format!("inherited {number}"),
-            Socket::Systemd(which, _) => format!("{which} of systemd"),
             Socket::Used => "used".to_owned(),
         };
         f.debug_struct("AdoptedServerEndpoint").field("socket", &socket).finish()

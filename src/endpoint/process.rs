@@ -10,6 +10,7 @@ use crate::transport::process::Command;
 use crate::transport::{Factory, Protocol, TransportRef};
 use std::cell::RefCell;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// A child process to talk to (Twisted's `ProcessEndpoint`): each connect starts one, as
@@ -183,6 +184,11 @@ impl Protocol for Late {
     fn handshake_completed(&mut self, transport: TransportRef) {
         if let Some(inner) = &mut self.inner {
             inner.handshake_completed(transport);
+        }
+    }
+    fn file_descriptor_received(&mut self, transport: TransportRef, descriptor: OwnedFd) {
+        if let Some(inner) = &mut self.inner {
+            inner.file_descriptor_received(transport, descriptor);
         }
     }
     fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {

@@ -34,26 +34,3 @@ pub(crate) fn replace_standard(standard: RawFd, with: BorrowedFd<'_>) -> io::Res
     let done = unsafe { libc::dup2(with.as_raw_fd(), standard) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
-
-/// Takes over the descriptor of this number that the process was started with, and has it closed at exec from now on. `None`
-/// when there is no such descriptor, when it is a standard stream, or when it is somebody's already: what is opened by std, and
-/// what was taken once, is closed at exec, and what came through an exec cannot be.
-pub(crate) fn take_inherited(number: RawFd) -> Option<OwnedFd> {
-    if number <= libc::STDERR_FILENO {
-        return None;
-    }
-    // SAFETY: fcntl(2) takes integers and touches no memory of ours; a number that is no descriptor is an error.
-    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
-    if flags < 0 || flags & libc::FD_CLOEXEC != 0 {
-        return None;
-    }
-    // SAFETY: as above.
-    let marked = unsafe { libc::fcntl(number, libc::F_SETFD, flags | libc::FD_CLOEXEC) };
-    if marked < 0 {
-        return None;
-    }
-    // SAFETY: it is open, and without the mark that std gives to all it opens, so no owner of ours is closed behind its back; whoever
-    // comes second finds the mark just set, and two threads at once are kept apart by the caller's lock. What C code has opened
-    // without the mark is kept away by whoever names the number, which must be one that the process was given.
-    Some(unsafe { OwnedFd::from_raw_fd(number) })
-}

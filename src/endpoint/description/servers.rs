@@ -1,9 +1,8 @@
 //! The kinds of server endpoints.
 use super::{Arguments, Descriptions, ParseError};
-use crate::endpoint::adopted::Domain;
-use crate::endpoint::systemd::Which;
 use crate::endpoint::{
-    AdoptedServerEndpoint, ServerEndpoint, StdioServerEndpoint, TcpServerEndpoint, UnixServerEndpoint, wrap_server,
+    ActivatedServerEndpoint, AdoptedServerEndpoint, ServerEndpoint, StdioServerEndpoint, TcpServerEndpoint,
+    UnixServerEndpoint, wrap_server,
 };
 use crate::protocols::proxy::ProxyFactory;
 use crate::transport::{ListenAt, UnixPath};
@@ -79,15 +78,16 @@ fn inherited(arguments: &mut Arguments<'_>) -> Made {
 fn systemd(arguments: &mut Arguments<'_>) -> Made {
     let given = arguments.require("domain")?;
     let domain = match given.as_str() {
-        "INET" => Domain::Inet,
-        "INET6" => Domain::Inet6,
-        "UNIX" => Domain::Unix,
+        "INET" => socket2::Domain::IPV4,
+        "INET6" => socket2::Domain::IPV6,
+        "UNIX" => socket2::Domain::UNIX,
         _ => return Err(given.invalid("INET, INET6 or UNIX")),
     };
-    let which = match (arguments.next("index")?, arguments.take("name")?) {
-        (Some(index), None) => Which::Index(index.parse("a number, counted from 0")?),
-        (None, Some(name)) => Which::Name(name.as_str().to_owned()),
+    let reactor = arguments.reactor();
+    let endpoint = match (arguments.next("index")?, arguments.take("name")?) {
+        (Some(index), None) => ActivatedServerEndpoint::indexed(reactor, index.parse("a number, counted from 0")?),
+        (None, Some(name)) => ActivatedServerEndpoint::named(reactor, name.as_str()),
         _ => return Err(arguments.wrong("systemd needs one of index and name")),
     };
-    Ok(Box::new(AdoptedServerEndpoint::of_systemd(arguments.reactor(), which, domain)))
+    Ok(Box::new(endpoint.of_domain(domain)))
 }
