@@ -167,6 +167,10 @@ impl TransportRef {
     pub fn is_handshaking(self) -> bool {
         wire::transport(self).is_some_and(|transport| transport.is_handshaking())
     }
+    /// Whether TLS is starting on this wire: what was received before is void.
+    pub(crate) fn is_void(self) -> bool {
+        wire::is_void(self)
+    }
     /// The other end. Answers through `connection_lost`; [`Address::Gone`] afterwards.
     pub fn peer(self) -> Address {
         wire::transport(self).map_or(Address::Gone, |transport| transport.peer())

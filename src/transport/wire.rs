@@ -261,12 +261,16 @@ pub(super) fn put_under(
 ///
 /// # Errors
 /// As `data_received`.
-#[cfg(feature = "tls")]
 pub(super) fn secured(wire: TransportRef, layers: usize) -> Result<()> {
     notify_above(wire, layers, move |protocol| {
         with(wire, |entry| entry.extra.iter_mut().for_each(|extra| extra.void = false));
         protocol.handshake_completed(wire);
     })
+}
+/// What the protocol has kept is void, until `secured`.
+#[cfg(feature = "tls")]
+pub(super) fn make_void(wire: TransportRef) {
+    with(wire, |entry| entry.extra.get_or_insert_default().void = true);
 }
 /// Whether a layer was put under the wire that has not said `secured` yet.
 pub(super) fn is_void(wire: TransportRef) -> bool {

@@ -52,6 +52,32 @@ impl<D: Decoder> GreenClientCreator<D> {
     pub fn connect_unix(&self, path: impl AsRef<Path>) -> Result<GreenTransport<D>> {
         self.connect(|protocol| self.reactor.connect_protocol_unix(path, protocol))
     }
+    /// Connects by TCP and TLS, and returns when the handshake is done. `side` is a
+    /// [`ClientConfig`](crate::transport::tls::ClientConfig), whose server must be whom `to` names, or one with
+    /// [another name](crate::transport::tls::ClientConfig::named).
+    ///
+    /// # Errors
+    /// As [`connect_tcp`](GreenClientCreator::connect_tcp); [`ConnectError::Tls`](crate::ConnectError::Tls) with the
+    /// [`TlsError`](crate::transport::tls::TlsError), or with how the connection ended.
+    ///
+    /// # Blocking
+    /// Until connected and secure. Interrupted, no connection is left behind.
+    #[cfg(feature = "tls")]
+    #[track_caller]
+    pub fn connect_tls(
+        &self,
+        to: impl Into<Destination>,
+        side: impl Into<crate::transport::tls::Side>,
+    ) -> Result<GreenTransport<D>> {
+        use crate::transport::tls::{TlsProtocol, host_of};
+        let to = to.into();
+        let side = side.into().or_named(host_of(&to));
+        let conn = self.connect(|protocol| self.reactor.connect_protocol(to, TlsProtocol::new(side, protocol)))?;
+        match conn.conn.wait_secure()? {
+            Ok(()) => Ok(conn),
+            Err(failure) => Err(crate::error::ConnectError::Tls(failure).into()),
+        }
+    }
     #[track_caller]
     fn connect(&self, connect: impl FnOnce(GreenProtocol) -> Deferred<TransportRef>) -> Result<GreenTransport<D>> {
         // From here on somebody owns the connection, and closes it should the decoder panic.
