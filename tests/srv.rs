@@ -310,6 +310,8 @@ fn a_domain_that_is_none_is_an_unknown_host() {
     }
 }
 
+type Script = Box<dyn FnMut(&Asked, Line)>;
+
 // EX07, SRV-2
 #[test]
 fn without_records_the_domain_itself_is_the_server() {
@@ -320,7 +322,7 @@ fn without_records_the_domain_itself_is_the_server() {
         // An unknown service at its default port, a known one and a number at theirs.
         for (service, default, port) in [("chat", Some(4000), 4000), ("5060", None, 5060), ("5060", Some(1), 5060)] {
             let script = zone(vec![]);
-            let script: Box<dyn FnMut(&Asked, Line)> = if missing { Box::new(nxdomain) } else { Box::new(script) };
+            let script: Script = if missing { Box::new(nxdomain) } else { Box::new(script) };
             let (result, _) = on_network(script, move |reactor, server, _| {
                 let to = SocketAddr::from(([10, 0, 1, 99], port));
                 reactor.listen_tcp(to, || Quiet).expect("it listens");
@@ -656,6 +658,35 @@ fn with_tls_every_attempt_of_a_connector_is_checked_against_its_own_server() {
     }
 }
 
+#[test]
+fn nothing_is_kept_of_a_connector_that_has_ended() {
+    let kept = Rc::new(());
+    let (result, _) = on_network(zone(TWO.to_vec()), |reactor, _, srv| {
+        let log = Log::default();
+        let inside = [(); 4].map(|()| kept.clone());
+        let [first, second, third, fourth] = inside.map(|kept| {
+            srv.clone().inspect(move |_| {
+                let _kept = &kept;
+            })
+        });
+        // Refused, stopped, through an endpoint, given up.
+        let (factory, refused) = Persistent::new(&log, 1);
+        reactor.connect_srv(first, factory);
+        let (factory, stopped) = Persistent::new(&log, 1);
+        let connector = reactor.connect_srv(second, factory);
+        connector.stop_connecting().expect("it is connecting");
+        let failed = third.endpoint(reactor).connect(|| Quiet).add_both(|_| ());
+        let given_up = fourth.endpoint(reactor).connect(|| Quiet);
+        given_up.cancel();
+        drop(given_up);
+        let all = twistlet::deferred::list([refused, stopped, failed]);
+        let reactor = *reactor;
+        all.add_callback(move |_| defer_later(&reactor, SECOND, || Ok(())))
+    });
+    result.expect("they end");
+    assert_eq!(Rc::strong_count(&kept), 1);
+}
+
 #[cfg(feature = "green")]
 mod green {
     use super::*;
@@ -671,7 +702,7 @@ mod green {
                 let seen = tried.clone();
                 let srv = srv.inspect(move |target| seen.borrow_mut().push(target.clone()));
                 let srv = if tls {
-                    srv.tls(&tls_world(reactor, "nobody.test", "x.test"))
+                    srv.tls(tls_world(reactor, "nobody.test", "x.test"))
                 } else {
                     reactor.listen_tcp(at(2), || Greeting(|wire| wire.write("2\r\n"))).expect("it listens");
                     srv
