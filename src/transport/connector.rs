@@ -267,6 +267,9 @@ impl Inner {
                     }
                 });
             }
+            Host::Unix(path) if self.to.must_be_locked() && !self.core.driver().is_locked(path) => {
+                self.fail_soon(ConnectError::NotServed { path: path.clone() });
+            }
             Host::Unix(path) => {
                 let socket = self.core.driver().connect_unix(path);
                 let peer = Address::Unix(Some(path.clone()));
