@@ -7,9 +7,11 @@
 //! | `NetstringReceiver` | [`Framed`]`::new(`[`Netstrings`]`::new(), handler)` |
 //! | `Int8StringReceiver`, `Int16StringReceiver`, `Int32StringReceiver` | [`Framed`]`::new(`[`Int32Strings`]`::new(), handler)`, and so on |
 //! | `FileSender` | [`FileSender`] |
+//! | `portforward.ProxyFactory` | [`ForwardFactory`](forward::ForwardFactory) |
 //! | their `recvd` | [`Unread`], which [`Framed::with_unread`] gives the handler |
 pub mod codec;
 mod file_sender;
+pub mod forward;
 mod framed;
 mod inbox;
 pub mod line;
