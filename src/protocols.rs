@@ -7,15 +7,16 @@
 //! | `NetstringReceiver` | [`Framed`]`::new(`[`Netstrings`]`::new(), handler)` |
 //! | `Int8StringReceiver`, `Int16StringReceiver`, `Int32StringReceiver` | [`Framed`]`::new(`[`Int32Strings`]`::new(), handler)`, and so on |
 //! | `FileSender` | [`FileSender`] |
-//! | `portforward.ProxyFactory` | [`ForwardFactory`](forward::ForwardFactory) |
+//! | `portforward.ProxyFactory` | [`ForwardFactory`](portforward::ForwardFactory) |
 //! | their `recvd` | [`Unread`], which [`Framed::with_unread`] gives the handler |
 pub mod codec;
 mod file_sender;
-pub mod forward;
+mod forward;
 mod framed;
 mod inbox;
 pub mod line;
 pub mod policies;
+pub mod portforward;
 pub mod proxy;
 pub mod pull;
 mod shared;
@@ -30,4 +31,5 @@ pub use inbox::{Inbox, Received};
 pub use line::{LineHandler, LineOnlyReceiver, LineReceiver, LineTransport};
 pub use pull::{PullFactory, PullTransport};
 
+pub(crate) use forward::{Forward, Hooks};
 pub(crate) use shared_factory::SharedFactory;

@@ -46,6 +46,9 @@ pub use unix::UnixPath;
 pub use wire::Wire;
 
 pub(crate) use connect_protocol::connect_once;
+#[cfg(feature = "dns")]
+pub(crate) use connector::connect_found;
+pub(crate) use protocol::refuse_descriptor;
 pub(crate) use wire::Flow;
 
 pub(crate) use stream::HIGH_WATER;

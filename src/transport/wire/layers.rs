@@ -3,7 +3,6 @@
 use super::with;
 #[cfg(feature = "tls")]
 use super::{Event, open};
-#[cfg(feature = "tls")]
 use crate::failure::Result;
 use crate::transport::TransportRef;
 #[cfg(feature = "tls")]
@@ -45,12 +44,16 @@ pub(in crate::transport) fn put_under(
 ///
 /// # Errors
 /// As `data_received`.
-#[cfg(feature = "tls")]
 pub(in crate::transport) fn secured(wire: TransportRef, layers: usize) -> Result<()> {
     super::notify_above(wire, layers, move |protocol| {
         with(wire, |entry| entry.extra.iter_mut().for_each(|extra| extra.void = false));
         protocol.handshake_completed(wire);
     })
+}
+/// What the protocol has kept is void, until `secured`.
+#[cfg(feature = "tls")]
+pub(in crate::transport) fn make_void(wire: TransportRef) {
+    with(wire, |entry| entry.extra.get_or_insert_default().void = true);
 }
 /// Whether a layer was put under the wire that has not said `secured` yet.
 pub(in crate::transport) fn is_void(wire: TransportRef) -> bool {

@@ -8,8 +8,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use twistlet::protocols::forward::{Forward, ForwardFactory};
 use twistlet::protocols::policies::{LimitTotalConnections, TimeoutFactory};
+use twistlet::protocols::portforward::{Forward, ForwardFactory};
 use twistlet::testing::{Clock, StringTransport};
 use twistlet::{Address, ConnectionClosed, Deferred, Factory, Failure, Promise, Reactor, TransportRef};
 
