@@ -214,8 +214,7 @@ impl Stream {
                 Ok(0) => {
                     self.clear(READABLE);
                     self.set(EOF);
-                    let name = self.name.get();
-                    if let Err(failure) = wire::notify(name, move |protocol| protocol.read_connection_lost(name)) {
+                    if let Err(failure) = wire::read_lost(self.name.get()) {
                         self.end(ConnectionClosed::Failed(failure));
                     }
                 }

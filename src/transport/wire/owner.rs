@@ -2,7 +2,7 @@
 //!
 //! What must never happen here: the protocol called in another way than by the table's functions, which queue what comes
 //! while it runs.
-use super::{Event, connection_lost, data_received, hold, is_paused, layer_above, notify, open, secured};
+use super::{connection_lost, data_received, notify, open, read_lost, secured};
 use crate::error::ConnectionClosed;
 use crate::failure::Result;
 use crate::transport::{Protocol, Transport, TransportRef};
@@ -56,14 +56,7 @@ impl Wire {
     }
     /// `deliver_read_lost` by name; gives the panic, which has ended the wire.
     pub(crate) fn end_reading(name: TransportRef) -> Result<()> {
-        // With TLS under the wire it is the ciphertext that ends.
-        let name = layer_above(name, 0).unwrap_or(name);
-        let event = move |protocol: &mut dyn Protocol| protocol.read_connection_lost(name);
-        if is_paused(name) {
-            hold(name, Event::Told(Box::new(event)));
-            return Ok(());
-        }
-        Wire::tell(name, event)
+        read_lost(name).inspect_err(|failure| connection_lost(name, &ConnectionClosed::Failed(failure.clone())))
     }
     /// Our half-close has gone out.
     pub fn deliver_write_lost(&self) {
