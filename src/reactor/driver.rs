@@ -2,17 +2,22 @@
 //! a reactor is made: `os` is mio on real sockets, `memory` a network and a clock inside this process for tests of faults.
 //! The loop and the transports use these types only; whatever asks the system for time or I/O by another way breaks that.
 mod datagram;
+mod lock;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "for simulations"))]
 pub(crate) mod memory;
 pub(crate) mod os;
 pub(crate) mod pipe;
+pub(crate) mod unix;
 
 pub(crate) use datagram::{Datagram, Interface};
+pub(crate) use unix::FileOptions;
 
 use crate::address::Address;
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, RawFd};
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -95,7 +100,7 @@ impl Driver {
     }
     pub(crate) fn connect_unix(&self, path: &Path) -> io::Result<Socket> {
         match self {
-            Driver::Os(_) => os::connect_unix(path),
+            Driver::Os(_) => unix::connect(path),
             Driver::Memory(driver) => driver.connect_unix(path),
         }
     }
@@ -105,11 +110,17 @@ impl Driver {
             Driver::Memory(driver) => driver.listen_tcp(at, options),
         }
     }
-    /// `private`: for the user alone.
-    pub(crate) fn listen_unix(&self, path: &Path, backlog: u32, private: bool) -> io::Result<Listener> {
+    pub(crate) fn listen_unix(&self, path: &Path, backlog: u32, options: FileOptions) -> io::Result<Listener> {
         match self {
-            Driver::Os(_) => os::listen_unix(path, backlog, private),
+            Driver::Os(_) => unix::listen(path, backlog, options),
             Driver::Memory(driver) => driver.listen_unix(path),
+        }
+    }
+    /// Whether a server that lives holds the lock of the socket at this path.
+    pub(crate) fn is_locked(&self, path: &Path) -> bool {
+        match self {
+            Driver::Os(_) => unix::is_locked(path),
+            Driver::Memory(_) => true,
         }
     }
     /// Watches a socket for both directions, edge-triggered, until it is dropped.
@@ -244,6 +255,24 @@ impl Socket {
             Socket::Pipe(pipe) => pipe.read(buffer),
         }
     }
+    /// As `read`; descriptors that come along are put into `descriptors`.
+    pub(crate) fn receive(&self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
+        match self {
+            Socket::Unix(stream) => unix::receive(stream, buffer, descriptors),
+            _ => self.read(buffer),
+        }
+    }
+    /// Whether descriptors can travel on it.
+    pub(crate) fn takes_descriptors(&self) -> bool {
+        matches!(self, Socket::Unix(_))
+    }
+    /// Sends these bytes, at least one, with a descriptor beside the first.
+    pub(crate) fn send_descriptor(&self, data: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<usize> {
+        match self {
+            Socket::Unix(stream) => crate::sys::ancillary::send(stream.as_fd(), data, descriptor),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
     pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
         use io::Write;
         match self {
@@ -261,6 +290,25 @@ impl Socket {
             Socket::Memory(stream) => stream.write_vectored(parts),
             Socket::Pipe(pipe) => pipe.write_vectored(parts),
         }
+    }
+    /// Whether `send_file` can do anything.
+    pub(crate) fn sends_files(&self) -> bool {
+        cfg!(any(target_os = "linux", target_os = "android")) && matches!(self, Socket::Tcp(_) | Socket::Unix(_))
+    }
+    /// Has the system send up to `length` bytes of `file` from `offset` on; none are sent at its end.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn send_file(&self, file: &File, offset: u64, length: usize) -> io::Result<usize> {
+        let socket = match self {
+            Socket::Tcp(stream) => socket2::SockRef::from(stream),
+            Socket::Unix(stream) => socket2::SockRef::from(stream),
+            Socket::Memory(_) | Socket::Pipe(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let offset = usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::Unsupported))?;
+        socket.sendfile(file, offset, NonZeroUsize::new(length))
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn send_file(&self, _: &File, _: u64, _: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
     }
     /// Its number in the system; simulated ones have none.
     pub(crate) fn fd(&self) -> Option<RawFd> {
@@ -293,7 +341,7 @@ impl Socket {
     pub(crate) fn peer(&self) -> io::Result<Address> {
         match self {
             Socket::Tcp(stream) => stream.peer_addr().map(Address::Tcp),
-            Socket::Unix(stream) => stream.peer_addr().map(|address| os::unix_address(&address)),
+            Socket::Unix(stream) => stream.peer_addr().map(|address| unix::address(&address)),
             Socket::Memory(stream) => stream.peer(),
             Socket::Pipe(_) => Ok(Address::Pipe),
         }
@@ -301,7 +349,7 @@ impl Socket {
     pub(crate) fn host(&self) -> io::Result<Address> {
         match self {
             Socket::Tcp(stream) => stream.local_addr().map(Address::Tcp),
-            Socket::Unix(stream) => stream.local_addr().map(|address| os::unix_address(&address)),
+            Socket::Unix(stream) => stream.local_addr().map(|address| unix::address(&address)),
             Socket::Memory(stream) => stream.host(),
             Socket::Pipe(_) => Ok(Address::Pipe),
         }
@@ -337,7 +385,7 @@ impl Socket {
 pub(crate) enum Listener {
     Tcp(mio::net::TcpListener),
     /// With the path that is removed when listening ends.
-    Unix(mio::net::UnixListener, #[allow(dead_code, reason = "it is there to be dropped")] Option<os::BoundPath>),
+    Unix(mio::net::UnixListener, #[allow(dead_code, reason = "it is there to be dropped")] Option<unix::BoundPath>),
     Memory(memory::Listener),
 }
 
@@ -355,7 +403,7 @@ impl Listener {
                 listener.accept().map(|(stream, peer)| (Socket::Tcp(stream), Address::Tcp(peer)))
             }
             Listener::Unix(listener, _) => {
-                listener.accept().map(|(stream, peer)| (Socket::Unix(stream), os::unix_address(&peer)))
+                listener.accept().map(|(stream, peer)| (Socket::Unix(stream), unix::address(&peer)))
             }
             Listener::Memory(listener) => listener.accept().map(|(stream, peer)| (Socket::Memory(stream), peer)),
         }
@@ -363,7 +411,7 @@ impl Listener {
     pub(crate) fn address(&self) -> io::Result<Address> {
         match self {
             Listener::Tcp(listener) => listener.local_addr().map(Address::Tcp),
-            Listener::Unix(listener, _) => listener.local_addr().map(|address| os::unix_address(&address)),
+            Listener::Unix(listener, _) => listener.local_addr().map(|address| unix::address(&address)),
             Listener::Memory(listener) => listener.address(),
         }
     }

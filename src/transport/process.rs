@@ -20,6 +20,7 @@
 //! [`Command::kill_at_end`]), and a thread waits for its end, so that no zombie stays.
 mod child;
 mod command;
+mod connect;
 mod ending;
 mod handle;
 mod output;

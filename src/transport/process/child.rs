@@ -152,6 +152,10 @@ fn launch(command: Command) -> io::Result<Launched> {
         ours = Some(here.try_clone()?);
         pipes.push((1, Ends::both(here), true, true));
     }
+    for fd in 0..=2 {
+        // A program may count on it that they are open.
+        fds.entry(fd).or_insert(ChildFd::Null);
+    }
     let least = fds.keys().max().copied().unwrap_or(0).max(2) + 1;
     let mut reserved = Vec::new();
     for (fd, what) in fds {

@@ -163,3 +163,65 @@ impl Process {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::process::{Command, ExitReason, ProcessProtocol, Signal};
+    use std::cell::RefCell;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    type Log = Rc<RefCell<Vec<String>>>;
+    struct Probe(Log, Reactor);
+    impl ProcessProtocol for Probe {
+        fn process_exited(&mut self, process: ProcessRef, reason: &ExitReason) {
+            assert!(process.signal(Signal::TERM).is_err());
+            self.0.borrow_mut().push(format!("exited: {reason}"));
+        }
+        fn process_ended(&mut self, _: ProcessRef, reason: &ExitReason) {
+            self.0.borrow_mut().push(format!("ended: {reason}"));
+            let _ = self.1.stop();
+        }
+    }
+    fn run(start: impl FnOnce(Reactor, Log)) -> Vec<String> {
+        let log = Log::default();
+        let reactor = Reactor::new().expect("a reactor");
+        WITHOUT.set(true);
+        start(reactor, log.clone());
+        reactor.run().expect("it runs");
+        WITHOUT.set(false);
+        log.take()
+    }
+
+    /// Where the system has no descriptors for processes: PRC-4, PRC-6.
+    #[test]
+    fn without_pidfds_a_thread_tells_of_the_end() {
+        let told = run(|reactor, log| {
+            let exits = Command::new("sh").args(["-c", "exit 3"]);
+            reactor.spawn_process(Probe(log, reactor), exits).expect("it starts");
+        });
+        assert_eq!(told, ["exited: the process exited with code 3", "ended: the process exited with code 3"]);
+        let told = run(|reactor, log| {
+            let process = reactor.spawn_process(Probe(log, reactor), "cat").expect("it starts");
+            process.signal(Signal::TERM).expect("it runs");
+        });
+        assert_eq!(told[0], "exited: the process was ended by SIGTERM");
+    }
+    #[test]
+    fn without_pidfds_a_child_that_is_left_is_still_reaped() {
+        static ID: AtomicUsize = AtomicUsize::new(0);
+        let told = run(|reactor, log| {
+            let process = reactor.spawn_process(Probe(log, reactor), Command::new("cat")).expect("it starts");
+            ID.store(process.id().map_or(0, |id| id as usize), Ordering::Relaxed);
+            reactor.call_soon(move || reactor.stop());
+        });
+        assert_eq!(told, ["ended: the process still ran when the reactor ended"]);
+        let path = format!("/proc/{}", ID.load(Ordering::Relaxed));
+        let since = std::time::Instant::now();
+        // `cat` has found the end of its input.
+        while std::path::Path::new(&path).exists() {
+            assert!(since.elapsed() < Duration::from_secs(5), "{path} is still there");
+            std::thread::yield_now();
+        }
+    }
+}
