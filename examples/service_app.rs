@@ -1,4 +1,4 @@
-//! cargo run --example service_app -- [ADDRESS | systemd:NAME [DRAIN_SECONDS]]
+//! cargo run --example service_app -- [ADDRESS | unix:PATH | systemd:NAME [DRAIN_SECONDS]]
 //!
 //! A program as a tree of services: an echo server, a client that keeps a connection to it up, a timer, and a service of its own
 //! that says when all are up. SIGTERM stops it in order, SIGUSR2 restarts it without a gap:
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let at = arguments.next().unwrap_or_else(|| "127.0.0.1:8007".into());
     let Ok(drain) = arguments.next().map_or(Ok(5), |seconds| seconds.parse()) else {
-        eprintln!("usage: service_app [ADDRESS | systemd:NAME [DRAIN_SECONDS]]");
+        eprintln!("usage: service_app [ADDRESS | unix:PATH | systemd:NAME [DRAIN_SECONDS]]");
         return ExitCode::FAILURE;
     };
     let reactor = Reactor::current();
@@ -84,9 +84,10 @@ fn main() -> ExitCode {
 
     let open = Rc::new(Cell::new(0));
     let count = Rc::clone(&open);
-    let endpoint: Box<dyn ServerEndpoint> = match at.strip_prefix("systemd:") {
-        Some(name) => Box::new(ActivatedServerEndpoint::named(&reactor, name)),
-        None => Box::new(application.listeners().tcp(&reactor, at)),
+    let endpoint: Box<dyn ServerEndpoint> = match at.split_once(':') {
+        Some(("systemd", name)) => Box::new(ActivatedServerEndpoint::named(&reactor, name)),
+        Some(("unix", path)) => Box::new(application.listeners().unix(&reactor, path)),
+        _ => Box::new(application.listeners().tcp(&reactor, at)),
     };
     let server = StreamServerEndpointService::new(endpoint, move || Echo(Rc::clone(&count)));
     program.add(server.clone());

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -58,10 +58,14 @@ impl App {
     /// Waits until one listens; says where.
     #[track_caller]
     fn listening(&mut self) -> SocketAddr {
+        self.listening_somewhere().parse().expect("an address")
+    }
+    #[track_caller]
+    fn listening_somewhere(&mut self) -> String {
         let line = self.line_with("is listening on");
         let words: Vec<&str> = line.split(' ').collect();
         self.pids.push(words[1].parse().expect("a process"));
-        words[5].parse().expect("an address")
+        words[5].to_owned()
     }
     fn signal(&self, name: &str) {
         let pid = self.pids.last().expect("it listens").to_string();
@@ -327,4 +331,30 @@ fn the_variables_of_another_process_are_not_believed() {
     app.listening();
     app.signal("TERM");
     assert_eq!(app.finish().code(), Some(0));
+}
+
+#[test]
+fn a_socket_of_the_file_system_is_handed_on_and_removed_at_the_end() {
+    let path = folder("service_unix").join("socket");
+    // What a server that was killed leaves behind is no hindrance.
+    drop(UnixListener::bind(&path).unwrap());
+    let mut app = App::start(&mut at(&format!("unix:{}", path.display()), 1));
+    let serve = || {
+        let mut stream = UnixStream::connect(&path).expect("not refused");
+        stream.write_all(b"hello").unwrap();
+        let mut back = [0; 5];
+        stream.read_exact(&mut back).unwrap();
+    };
+    app.listening_somewhere();
+    for restart in 0..2 {
+        serve();
+        app.signal("USR2");
+        app.listening_somewhere();
+        serve();
+        wait_for_end_of(app.pids[restart]);
+        serve();
+    }
+    app.signal("TERM");
+    wait_for_end_of(app.pids[2]);
+    assert!(!path.exists());
 }
