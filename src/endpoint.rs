@@ -2,24 +2,22 @@
 //! one place, or leaves it to a string (Twisted's `internet.endpoints`).
 //!
 //! An endpoint never fails when it is made or used: what is wrong with it arrives in the Deferred.
+pub(crate) mod activated;
 mod description;
 mod hostname;
+pub(crate) mod inheritance;
 #[cfg(feature = "dns")]
 pub mod srv;
-pub(crate) mod activated;
-mod hostname;
-pub(crate) mod inheritance;
-mod shared;
 mod tcp;
 #[cfg(feature = "tls")]
 mod tls;
 mod unix;
 mod wrapped;
 
+pub use activated::ActivatedServerEndpoint;
 pub use description::{
     Arguments, Descriptions, ParseError, ParseReason, Value, client_from_string, quote, server_from_string,
 };
-pub use activated::ActivatedServerEndpoint;
 pub use hostname::HostnameEndpoint;
 pub use tcp::{TcpClientEndpoint, TcpServerEndpoint};
 #[cfg(feature = "tls")]

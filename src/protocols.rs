@@ -9,8 +9,8 @@
 //! | `FileSender` | [`FileSender`] |
 //! | their `recvd` | [`Unread`], which [`Framed::with_unread`] gives the handler |
 pub mod codec;
-mod forward;
 mod file_sender;
+mod forward;
 mod framed;
 mod inbox;
 pub mod line;

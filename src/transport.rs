@@ -48,6 +48,7 @@ pub use wire::Wire;
 pub(crate) use connect_protocol::connect_once;
 #[cfg(feature = "dns")]
 pub(crate) use connector::connect_found;
+pub(crate) use protocol::refuse_descriptor;
 pub(crate) use wire::Flow;
 
 pub(crate) use stream::HIGH_WATER;

@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
 use std::num::NonZeroUsize;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -253,6 +253,24 @@ impl Socket {
             Socket::Unix(stream) => (&mut &*stream).read(buffer),
             Socket::Memory(stream) => stream.read(buffer),
             Socket::Pipe(pipe) => pipe.read(buffer),
+        }
+    }
+    /// As `read`; descriptors that come along are put into `descriptors`.
+    pub(crate) fn receive(&self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
+        match self {
+            Socket::Unix(stream) => unix::receive(stream, buffer, descriptors),
+            _ => self.read(buffer),
+        }
+    }
+    /// Whether descriptors can travel on it.
+    pub(crate) fn takes_descriptors(&self) -> bool {
+        matches!(self, Socket::Unix(_))
+    }
+    /// Sends these bytes, at least one, with a descriptor beside the first.
+    pub(crate) fn send_descriptor(&self, data: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<usize> {
+        match self {
+            Socket::Unix(stream) => crate::sys::ancillary::send(stream.as_fd(), data, descriptor),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
     pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {

@@ -7,7 +7,8 @@ use crate::clock::Clock;
 use crate::deferred::Deferred;
 use crate::failure::Failure;
 use bytes::Bytes;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// A wire as its author sees it: TCP, UNIX, a policy around another wire, a test's. A wrapper names the wire
@@ -60,6 +61,16 @@ pub trait Transport {
         match self.lower() {
             Some(lower) => lower.fail_connection(failure),
             None => self.lose_connection(),
+        }
+    }
+    /// Sends a descriptor with the bytes that wait or that are written next.
+    ///
+    /// # Errors
+    /// `Unsupported` on wires that carry none, `NotConnected`; the descriptor is closed.
+    fn send_file_descriptor(&self, descriptor: OwnedFd) -> io::Result<()> {
+        match self.lower() {
+            Some(lower) => lower.send_file_descriptor(descriptor),
+            None => Err(io::ErrorKind::Unsupported.into()),
         }
     }
     /// Whether this side is closing the connection.

@@ -4,6 +4,7 @@ use super::FilePart;
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
 
 /// From here on a `Bytes` is queued instead of copied.
 pub(super) const SHARE: usize = 4096;
@@ -69,6 +70,22 @@ impl Outbox {
         if !piece.is_empty() {
             self.pieces.push_back(Piece::Bytes(piece));
         }
+    }
+    /// Sends one byte by the function given.
+    pub(super) fn send_byte(&mut self, send: impl FnOnce(&[u8]) -> io::Result<usize>) -> io::Result<()> {
+        let mut byte = [0];
+        let first = match self.pieces.front() {
+            None => &self.tail[self.sent..],
+            Some(Piece::Bytes(piece)) => &piece[..],
+            Some(Piece::File(part)) => {
+                part.file().read_exact_at(&mut byte, part.position())?;
+                self.file_sent(send(&byte)?.min(1));
+                return Ok(());
+            }
+        };
+        let sent = send(first.get(..1).unwrap_or_default())?;
+        self.advance(sent.min(1));
+        Ok(())
     }
     pub(super) fn take_spent(&mut self) -> Vec<Piece> {
         std::mem::take(&mut self.spent)

@@ -45,6 +45,7 @@ impl Stream {
             (Some(socket), _) => self.part(socket),
             (None, _) => drop(self.core.remove_source(self.token)),
         }
+        drop(self.descriptors.take());
         // Of what is dropped here some is the user's.
         let unsent = std::mem::take(&mut *self.out.borrow_mut());
         failure::drop_quietly(unsent);

@@ -11,6 +11,9 @@ impl Stream {
         if self.has(BLOCKED) {
             return self.out.borrow().is_empty();
         }
+        if self.descriptors.borrow().is_some() && !self.send_descriptors() {
+            return false;
+        }
         let sent = {
             let mut out = self.out.borrow_mut();
             let socket = self.socket.borrow();

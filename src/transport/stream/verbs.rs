@@ -15,6 +15,7 @@ use crate::transport::producer::{Producer, PullProducer, Registered, stop_soon};
 use crate::transport::{Address, FilePart, Transport};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// A write of this size goes out at once when nothing waits before it: copying it would cost more than the system call.
@@ -45,7 +46,7 @@ impl Transport for Stream {
         }
         let mut out = self.out.borrow_mut();
         let mut rest = data;
-        if data.len() >= AT_ONCE && out.is_empty() && !self.has(BLOCKED) {
+        if data.len() >= AT_ONCE && out.is_empty() && !self.has(BLOCKED) && self.descriptors.borrow().is_none() {
             match self.try_write(data) {
                 Ok(n) => {
                     rest = &data[n..];
@@ -119,6 +120,9 @@ impl Transport for Stream {
             self.wrote(unsent);
         }
         true
+    }
+    fn send_file_descriptor(&self, descriptor: OwnedFd) -> io::Result<()> {
+        self.queue_descriptor(descriptor)
     }
     fn lose_connection(&self) {
         if !self.has(DISCONNECTING | ABORTING | LOST) {
