@@ -10,6 +10,7 @@ use twistlet::{
     Transport, TransportRef,
 };
 
+mod certs;
 #[path = "support/watch.rs"]
 mod support;
 use support::dog;
@@ -102,6 +103,48 @@ fn two_protocols_on_a_pump_pass() {
     let _dog = dog();
     quiet();
     check_stream(over_a_pump);
+}
+
+#[test]
+fn tls_passes_in_memory_and_over_tcp() {
+    use twistlet::transport::tls::TlsProtocol;
+    let _dog = dog();
+    quiet();
+    let secure = |inner: Boxed, server: bool| -> Boxed {
+        match server {
+            true => Box::new(TlsProtocol::new(&certs::server(), inner)),
+            false => Box::new(TlsProtocol::new(certs::client().named("localhost"), inner)),
+        }
+    };
+    check_stream(|client, server| over_a_pump(secure(client, false), secure(server, true)));
+    let reactor = Reactor::new().unwrap();
+    let mut tcp = over_tcp(reactor, "127.0.0.1:0");
+    check_stream(move |client, server| tcp(secure(client, false), secure(server, true)));
+    reactor.close();
+}
+
+#[test]
+fn policies_pass_each_alone_and_all_in_a_stack() {
+    use twistlet::protocols::policies::{LimitTotalConnections, TimeoutFactory, TrafficLoggingFactory};
+    let _dog = dog();
+    quiet();
+    let hour = Duration::from_secs(3600);
+    type Wrap = Box<dyn Fn(Once) -> Box<dyn Factory>>;
+    let wraps: [Wrap; 4] = [
+        Box::new(move |inner| Box::new(TimeoutFactory::new(hour, inner))),
+        Box::new(|inner| Box::new(LimitTotalConnections::new(9, inner))),
+        Box::new(|inner| Box::new(TrafficLoggingFactory::new(std::io::sink(), inner))),
+        Box::new(move |inner| {
+            Box::new(TimeoutFactory::new(
+                hour,
+                LimitTotalConnections::new(9, TrafficLoggingFactory::new(std::io::sink(), inner)),
+            ))
+        }),
+    ];
+    for wrap in wraps {
+        let wrapped = |inner| wrap(Once(Some(inner))).build_protocol(&Address::Gone).unwrap();
+        check_stream(|client, server| over_a_pump(wrapped(client), wrapped(server)));
+    }
 }
 
 /// What is wrong with a wrapper that is right otherwise.
