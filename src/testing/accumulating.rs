@@ -12,19 +12,19 @@ use std::rc::Rc;
 /// ```
 /// use twistlet::testing::{AccumulatingProtocol, simulate};
 ///
-/// let (server, client) = (AccumulatingProtocol::new(), AccumulatingProtocol::new());
-/// let (here, there) = (server.clone(), client.clone());
-/// simulate(move |reactor, _network| {
+/// let seen = AccumulatingProtocol::new();
+/// let server = seen.clone();
+/// let reason = simulate(|reactor, _network| {
 ///     reactor.listen_tcp("10.0.0.1:80", move || server.clone())?;
-///     drop(reactor.connect_protocol("10.0.0.1:80", client));
-///     Ok(there.when_made().add_callback(move |transport| {
+///     let client = reactor.connect_protocol("10.0.0.1:80", AccumulatingProtocol::new());
+///     let _ = client.add_callback(|transport| {
 ///         transport.write("hello");
 ///         transport.lose_connection();
-///         there.when_closed()
-///     }))
+///     });
+///     Ok(seen.when_closed())
 /// })?;
-/// assert_eq!(here.data(), b"hello");
-/// assert!(here.reason().is_some());
+/// assert!(reason.is_clean());
+/// assert_eq!(seen.data(), b"hello");
 /// # Ok::<(), twistlet::Failure>(())
 /// ```
 #[derive(Clone, Default)]
