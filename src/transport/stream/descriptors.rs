@@ -67,6 +67,12 @@ impl Stream {
         }
     }
 
+    /// Whether a read that gave less than there was room for has emptied the socket. A message with descriptors ends a read, and on
+    /// some systems the one before it does.
+    pub(super) fn short_read_empties(&self, arrived: &[OwnedFd]) -> bool {
+        let may_end_before = || self.socket.borrow().as_ref().is_some_and(|socket| socket.takes_descriptors());
+        arrived.is_empty() && (cfg!(target_os = "linux") || !may_end_before())
+    }
     /// Those that have arrived, before the bytes they came with.
     pub(super) fn deliver_descriptors(&self, arrived: &mut Vec<OwnedFd>) {
         let name = self.name.get();

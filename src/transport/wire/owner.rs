@@ -6,6 +6,7 @@ use super::{Event, connection_lost, data_received, hold, is_paused, notify, open
 use crate::error::ConnectionClosed;
 use crate::failure::Result;
 use crate::transport::{Protocol, Transport, TransportRef};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// The owner of a wire made by hand: a policy's, a test's. Users hold its [`TransportRef`]; the owner plays the part that
@@ -67,6 +68,11 @@ impl Wire {
     pub fn deliver_write_lost(&self) {
         let name = self.name;
         let _ = Wire::tell(name, move |protocol| protocol.write_connection_lost(name));
+    }
+    /// A descriptor has arrived, with the bytes that are delivered next.
+    pub fn deliver_file_descriptor(&self, descriptor: OwnedFd) {
+        let name = self.name;
+        let _ = Wire::tell(name, move |protocol| protocol.file_descriptor_received(name, descriptor));
     }
     /// The connection is over: `connection_lost`, and the name means nothing from here on.
     pub fn deliver_lost(self, reason: &ConnectionClosed) {
