@@ -27,6 +27,10 @@ pub enum Address {
     /// files ("abstract") begin with a NUL byte here: see [`abstract_unix`](Address::abstract_unix). Two paths of one file are
     /// two addresses.
     Unix(Option<PathBuf>),
+    /// A pipe, a terminal, or another descriptor that has no address.
+    Pipe,
+    /// A child process, by its number in the system.
+    Process(u32),
     /// What a name answers whose connection is gone.
     Gone,
 }
@@ -93,6 +97,8 @@ impl fmt::Display for Address {
             Self::Tcp(address) | Self::Udp(address) => address.fmt(f),
             Self::Unix(Some(path)) => write_path(path, f),
             Self::Unix(None) => f.pad("an unnamed Unix socket"),
+            Self::Pipe => f.pad("a pipe"),
+            Self::Process(id) => write!(f, "process {id}"),
             Self::Gone => f.pad("a connection that is gone"),
         }
     }

@@ -6,18 +6,26 @@ mod author;
 mod connect_protocol;
 mod connector;
 mod datagram;
+mod descriptors;
 mod destination;
+#[cfg(feature = "dns")]
+pub mod dns;
 mod factory;
+mod file_part;
 mod handle;
 mod names;
 mod outbox;
 mod port;
+pub mod process;
 mod producer;
 mod protocol;
 mod reconnecting;
 pub mod resolver;
 mod shared;
+mod stdio;
 mod stream;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod unix;
 mod wire;
 
@@ -25,17 +33,21 @@ pub use crate::address::Address;
 pub use author::Transport;
 pub use connector::Connector;
 pub use datagram::{DatagramError, DatagramPort, DatagramProtocol, Interface, Target};
+pub use descriptors::Ends;
 pub use destination::{Destination, ListenAt};
 pub use factory::{ClientFactory, Factory, FromFn, from_fn};
+pub use file_part::FilePart;
 pub use handle::TransportRef;
 pub use port::ListeningPort;
-pub use producer::{Producer, PullProducer};
+pub use producer::{Producer, PullProducer, Registered};
 pub use protocol::Protocol;
 pub use reconnecting::{Backoff, ReconnectingClientFactory};
 pub use unix::UnixPath;
 pub use wire::Wire;
 
 pub(crate) use connect_protocol::connect_once;
+#[cfg(feature = "dns")]
+pub(crate) use connector::connect_found;
 pub(crate) use protocol::refuse_descriptor;
 pub(crate) use wire::Flow;
 

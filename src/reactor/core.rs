@@ -359,6 +359,11 @@ impl Core {
             self.ignore_signals();
         }
     }
+    /// Whether its end has begun: nothing more is going to be called.
+    #[cfg(feature = "tls")]
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.get()
+    }
     pub(crate) fn add_end_hook(&self, call: Box<dyn FnOnce()>) {
         self.at_end.borrow_mut().push(call);
     }

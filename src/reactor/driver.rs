@@ -6,14 +6,17 @@ mod lock;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "for simulations"))]
 pub(crate) mod memory;
 pub(crate) mod os;
+pub(crate) mod pipe;
 pub(crate) mod unix;
 
 pub(crate) use datagram::{Datagram, Interface};
 pub(crate) use unix::FileOptions;
 
 use crate::address::Address;
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -126,7 +129,39 @@ impl Driver {
             (Driver::Os(driver), Socket::Tcp(stream)) => driver.register(stream, token),
             (Driver::Os(driver), Socket::Unix(stream)) => driver.register(stream, token),
             (Driver::Memory(driver), Socket::Memory(stream)) => driver.register_socket(stream, token),
+            (Driver::Os(driver), Socket::Pipe(pipe)) => pipe.register(driver, token, false),
             _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+    /// As `register_socket`, and accepts files too, which are always ready.
+    pub(crate) fn register_standard(&self, pipe: &pipe::Pipe, token: usize) -> io::Result<()> {
+        match self {
+            Driver::Os(driver) => pipe.register(driver, token, true),
+            Driver::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+    /// Ends the watch of a socket whose description others may have too: closing ours would leave the poller watching.
+    pub(crate) fn deregister_socket(&self, socket: &mut Socket) {
+        if let Driver::Os(driver) = self {
+            let _ = match socket {
+                Socket::Tcp(stream) => driver.deregister(stream),
+                Socket::Unix(stream) => driver.deregister(stream),
+                Socket::Pipe(pipe) => {
+                    pipe.deregister(driver);
+                    Ok(())
+                }
+                Socket::Memory(_) => Ok(()),
+            };
+        }
+    }
+    /// Closes the write side.
+    pub(crate) fn close_writer(&self, socket: &Socket) -> io::Result<()> {
+        match (self, socket) {
+            (Driver::Os(driver), Socket::Pipe(pipe)) => {
+                pipe.close_writer(driver);
+                Ok(())
+            }
+            _ => socket.shutdown(Shutdown::Write),
         }
     }
     pub(crate) fn register_listener(&self, listener: &mut Listener, token: usize) -> io::Result<()> {
@@ -144,16 +179,6 @@ impl Driver {
                 Listener::Tcp(listener) => driver.deregister(listener),
                 Listener::Unix(listener, _) => driver.deregister(listener),
                 Listener::Memory(_) => Ok(()),
-            };
-        }
-    }
-    /// As [`deregister_listener`](Driver::deregister_listener).
-    pub(crate) fn deregister_socket(&self, socket: &mut Socket) {
-        if let Driver::Os(driver) = self {
-            let _ = match socket {
-                Socket::Tcp(stream) => driver.deregister(stream),
-                Socket::Unix(stream) => driver.deregister(stream),
-                Socket::Memory(_) => Ok(()),
             };
         }
     }
@@ -216,6 +241,8 @@ pub(crate) enum Socket {
     Tcp(mio::net::TcpStream),
     Unix(mio::net::UnixStream),
     Memory(memory::Socket),
+    /// Other descriptors: pipes, terminals.
+    Pipe(pipe::Pipe),
 }
 
 impl Socket {
@@ -225,6 +252,7 @@ impl Socket {
             Socket::Tcp(stream) => (&mut &*stream).read(buffer),
             Socket::Unix(stream) => (&mut &*stream).read(buffer),
             Socket::Memory(stream) => stream.read(buffer),
+            Socket::Pipe(pipe) => pipe.read(buffer),
         }
     }
     /// As `read`; descriptors that come along are put into `descriptors`.
@@ -251,6 +279,7 @@ impl Socket {
             Socket::Tcp(stream) => (&mut &*stream).write(data),
             Socket::Unix(stream) => (&mut &*stream).write(data),
             Socket::Memory(stream) => stream.write(data),
+            Socket::Pipe(pipe) => pipe.write(data),
         }
     }
     pub(crate) fn write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -259,7 +288,27 @@ impl Socket {
             Socket::Tcp(stream) => (&mut &*stream).write_vectored(parts),
             Socket::Unix(stream) => (&mut &*stream).write_vectored(parts),
             Socket::Memory(stream) => stream.write_vectored(parts),
+            Socket::Pipe(pipe) => pipe.write_vectored(parts),
         }
+    }
+    /// Whether `send_file` can do anything.
+    pub(crate) fn sends_files(&self) -> bool {
+        cfg!(any(target_os = "linux", target_os = "android")) && matches!(self, Socket::Tcp(_) | Socket::Unix(_))
+    }
+    /// Has the system send up to `length` bytes of `file` from `offset` on; none are sent at its end.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn send_file(&self, file: &File, offset: u64, length: usize) -> io::Result<usize> {
+        let socket = match self {
+            Socket::Tcp(stream) => socket2::SockRef::from(stream),
+            Socket::Unix(stream) => socket2::SockRef::from(stream),
+            Socket::Memory(_) | Socket::Pipe(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let offset = usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::Unsupported))?;
+        socket.sendfile(file, offset, NonZeroUsize::new(length))
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn send_file(&self, _: &File, _: u64, _: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
     }
     /// Its number in the system; simulated ones have none.
     pub(crate) fn fd(&self) -> Option<RawFd> {
@@ -267,6 +316,7 @@ impl Socket {
             Socket::Tcp(stream) => Some(stream.as_raw_fd()),
             Socket::Unix(stream) => Some(stream.as_raw_fd()),
             Socket::Memory(_) => None,
+            Socket::Pipe(pipe) => pipe.fd(),
         }
     }
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
@@ -274,6 +324,8 @@ impl Socket {
             Socket::Tcp(stream) => stream.shutdown(how),
             Socket::Unix(stream) => stream.shutdown(how),
             Socket::Memory(stream) => stream.shutdown(how),
+            // It has no such thing; see `Driver::close_writer`.
+            Socket::Pipe(_) => Ok(()),
         }
     }
     /// The pending error of the socket: how a connection attempt ended.
@@ -282,6 +334,7 @@ impl Socket {
             Socket::Tcp(stream) => stream.take_error(),
             Socket::Unix(stream) => stream.take_error(),
             Socket::Memory(stream) => stream.take_error(),
+            Socket::Pipe(_) => Ok(None),
         }
     }
     /// The peer, or an error while there is none.
@@ -290,6 +343,7 @@ impl Socket {
             Socket::Tcp(stream) => stream.peer_addr().map(Address::Tcp),
             Socket::Unix(stream) => stream.peer_addr().map(|address| unix::address(&address)),
             Socket::Memory(stream) => stream.peer(),
+            Socket::Pipe(_) => Ok(Address::Pipe),
         }
     }
     pub(crate) fn host(&self) -> io::Result<Address> {
@@ -297,6 +351,7 @@ impl Socket {
             Socket::Tcp(stream) => stream.local_addr().map(Address::Tcp),
             Socket::Unix(stream) => stream.local_addr().map(|address| unix::address(&address)),
             Socket::Memory(stream) => stream.host(),
+            Socket::Pipe(_) => Ok(Address::Pipe),
         }
     }
     pub(crate) fn set_tcp_no_delay(&self, on: bool) {
@@ -309,11 +364,17 @@ impl Socket {
             let _ = socket2::SockRef::from(stream).set_keepalive(on);
         }
     }
+    pub(crate) fn as_pipe(&self) -> Option<&pipe::Pipe> {
+        match self {
+            Socket::Pipe(pipe) => Some(pipe),
+            _ => None,
+        }
+    }
     /// The close that follows is a reset.
     pub(crate) fn reset_on_close(&self) {
         match self {
             Socket::Tcp(stream) => drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))),
-            Socket::Unix(_) => {}
+            Socket::Unix(_) | Socket::Pipe(_) => {}
             Socket::Memory(stream) => stream.reset_on_close(),
         }
     }

@@ -1,6 +1,8 @@
 //! `trait Transport`: what the author of a wire writes. Users hold a `TransportRef`, which forwards to one of these.
-use super::producer::{Producer, PullProducer};
-use super::{Address, TransportRef};
+use super::producer::{Producer, PullProducer, Registered};
+#[cfg(feature = "tls")]
+use super::tls::{Side, TlsInfo};
+use super::{Address, FilePart, TransportRef};
 use crate::clock::Clock;
 use crate::deferred::Deferred;
 use crate::failure::Failure;
@@ -29,6 +31,12 @@ pub trait Transport {
         for part in parts {
             self.write(part);
         }
+    }
+    /// Sends a part of a file, after what was written before, without its bytes passing through the program. `false`: the wire
+    /// cannot do that, and whoever asks reads and writes instead. A wire that looks at what passes cannot.
+    fn write_file(&self, part: &FilePart) -> bool {
+        let _ = part;
+        false
     }
     /// Flushes, then closes.
     fn lose_connection(&self) {
@@ -125,6 +133,11 @@ pub trait Transport {
             lower.unregister_producer();
         }
     }
+    /// Gives the producer up, untold, to who takes this wire's place: `start_tls` registers it again with the layer that it
+    /// puts there.
+    fn take_producer(&self) -> Option<Registered> {
+        self.lower().and_then(TransportRef::take_producer)
+    }
     /// The other end.
     fn peer(&self) -> Address {
         self.lower().map_or(Address::Gone, TransportRef::peer)
@@ -144,6 +157,25 @@ pub trait Transport {
         if let Some(lower) = self.lower() {
             lower.set_tcp_keep_alive(on);
         }
+    }
+    /// Whether what is written is encrypted.
+    fn is_secure(&self) -> bool {
+        self.lower().is_some_and(TransportRef::is_secure)
+    }
+    /// Whether a secure layer is there whose handshake is not done.
+    fn is_handshaking(&self) -> bool {
+        self.lower().is_some_and(TransportRef::is_handshaking)
+    }
+    /// What TLS has agreed on.
+    #[cfg(feature = "tls")]
+    fn tls_info(&self) -> Option<TlsInfo> {
+        self.lower().and_then(TransportRef::tls_info)
+    }
+    /// Where TLS begins when it is started on this wire: right under its protocol, which is what giving `side` back says,
+    /// or elsewhere, which an author sees to here.
+    #[cfg(feature = "tls")]
+    fn start_tls(&self, side: Side) -> Option<Side> {
+        Some(side)
     }
     /// The clock the wire lives by. An author without a wire below gives one.
     fn clock(&self) -> Rc<dyn Clock> {

@@ -1,7 +1,7 @@
 //! `TransportRef`: the name of a wire, which protocols and everybody else hold. It looks the wire's transport up and
 //! forwards; all behaviour is in the transport.
 use super::wire::{self, Flow};
-use super::{Address, Producer, Protocol, PullProducer};
+use super::{Address, FilePart, Producer, Protocol, PullProducer};
 use crate::clock::{Clock, DelayedCall};
 use crate::deferred::{Deferred, IntoDeferred, run_and_report};
 use crate::error::ConnectionClosed;
@@ -102,6 +102,10 @@ impl TransportRef {
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
+    /// Sends a part of a file, if the wire can: see `Transport::write_file`.
+    pub(crate) fn write_file(self, part: &FilePart) -> bool {
+        wire::transport(self).is_some_and(|transport| transport.write_file(part))
+    }
     /// Stops reading, sends what was written, waits for a registered producer to unregister, then closes.
     ///
     /// Closing over unread input would reset the connection, and could take what was written with it: where there is any, the
@@ -184,6 +188,21 @@ impl TransportRef {
         if let Some(transport) = wire::transport(self) {
             transport.unregister_producer();
         }
+    }
+    pub(super) fn take_producer(self) -> Option<super::producer::Registered> {
+        wire::transport(self).and_then(|transport| transport.take_producer())
+    }
+    /// Whether what is written is encrypted: from the start of a connection made by TLS, from `start_tls` on another.
+    pub fn is_secure(self) -> bool {
+        wire::transport(self).is_some_and(|transport| transport.is_secure())
+    }
+    /// Whether the wire is secure, and `handshake_completed` is still to come.
+    pub fn is_handshaking(self) -> bool {
+        wire::transport(self).is_some_and(|transport| transport.is_handshaking())
+    }
+    /// Whether TLS is starting on this wire: what was received before is void.
+    pub(crate) fn is_void(self) -> bool {
+        wire::is_void(self)
     }
     /// The other end. Answers through `connection_lost`; [`Address::Gone`] afterwards.
     pub fn peer(self) -> Address {

@@ -2,6 +2,7 @@
 use super::TransportRef;
 use crate::failure::{self, Result};
 use crate::reactor::Core;
+use std::fmt;
 
 /// A push producer: goes on until paused.
 pub trait Producer {
@@ -21,9 +22,20 @@ pub trait PullProducer {
     fn stop_producing(&mut self) {}
 }
 
-pub(super) enum Registered {
+/// A registered producer of either kind: what the author of a wire keeps.
+pub enum Registered {
+    /// Goes on until paused.
     Push(Box<dyn Producer>),
+    /// Writes when asked.
     Pull(Box<dyn PullProducer>),
+}
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Registered::Push(_) => "Push(..)",
+            Registered::Pull(_) => "Pull(..)",
+        })
+    }
 }
 
 impl Registered {

@@ -1,8 +1,9 @@
-//! One established stream connection, TCP or UNIX: reading into the reactor's buffer, gathering what is written, closing in
+//! One established stream connection, TCP, UNIX or a pair of descriptors: reading into the reactor's buffer, gathering what is written, closing in
 //! its several ways. The reactor calls it (`Source`), its protocol calls it through `TransportRef` (`Transport`).
 //!
 //! Methods of `Transport` only change state and ask for a flush; everything that runs user code happens in `ready`, `flush`
 //! and `shut`, with nothing borrowed. Edge-triggered: an edge is remembered until a read says that it is used up.
+mod adopted;
 mod descriptors;
 mod ending;
 mod output;
@@ -33,23 +34,31 @@ pub(super) trait Owner {
 
 /// State bits.
 #[derive(Clone, Copy)]
-struct Flags(u16);
-const READABLE: u16 = 1;
-const READ_CLOSED: u16 = 1 << 1;
-const PAUSED: u16 = 1 << 2;
-const EOF: u16 = 1 << 3;
-const DISCONNECTING: u16 = 1 << 4;
-const WRITE_LOSING: u16 = 1 << 5;
-const WRITE_LOST: u16 = 1 << 6;
-const ABORTING: u16 = 1 << 7;
-const FLUSH_QUEUED: u16 = 1 << 8;
-const AGAIN_QUEUED: u16 = 1 << 9;
-const BLOCKED: u16 = 1 << 10;
-const LOST: u16 = 1 << 11;
-const PRODUCER: u16 = 1 << 12;
-const PRODUCER_PAUSED: u16 = 1 << 13;
-const FAULTY: u16 = 1 << 14;
-const FAILING: u16 = 1 << 15;
+struct Flags(u32);
+const READABLE: u32 = 1;
+const READ_CLOSED: u32 = 1 << 1;
+const PAUSED: u32 = 1 << 2;
+const EOF: u32 = 1 << 3;
+const DISCONNECTING: u32 = 1 << 4;
+const WRITE_LOSING: u32 = 1 << 5;
+const WRITE_LOST: u32 = 1 << 6;
+const ABORTING: u32 = 1 << 7;
+const FLUSH_QUEUED: u32 = 1 << 8;
+const AGAIN_QUEUED: u32 = 1 << 9;
+const BLOCKED: u32 = 1 << 10;
+const LOST: u32 = 1 << 11;
+const PRODUCER: u32 = 1 << 12;
+const PRODUCER_PAUSED: u32 = 1 << 13;
+const FAULTY: u32 = 1 << 14;
+const FAILING: u32 = 1 << 15;
+/// Made of descriptors of the user's: others may have them too.
+const ADOPTED: u32 = 1 << 16;
+/// The protocol has not been told `connection_made` yet.
+const STARTING: u32 = 1 << 17;
+/// Something was written that nobody would read.
+const OUTPUT_LOST: u32 = 1 << 18;
+/// Somebody else may have a copy of the descriptor, which is then still watched after a close.
+const SHARED: u32 = 1 << 19;
 
 pub(crate) struct Stream {
     core: Rc<Core>,
@@ -67,8 +76,6 @@ pub(crate) struct Stream {
     /// Who waits for the output to leave.
     flush_waiters: RefCell<Vec<Promise<()>>>,
     read_size: Cell<usize>,
-    /// Somebody else may have a copy of the descriptor.
-    shared: Cell<bool>,
     /// To be sent, of UNIX sockets that send some.
     descriptors: RefCell<Option<Box<VecDeque<OwnedFd>>>>,
 }
@@ -99,7 +106,6 @@ impl Stream {
             owner: RefCell::new(owner),
             flush_waiters: RefCell::default(),
             read_size: Cell::new(usize::MAX),
-            shared: Cell::new(false),
             descriptors: RefCell::default(),
         });
         stream.name.set(wire::open(stream.clone(), protocol));
@@ -111,7 +117,7 @@ impl Stream {
     }
     /// Closing does not end the poller's watch: somebody else may have a copy of the descriptor.
     pub(super) fn share(&self) {
-        self.shared.set(true);
+        self.set(SHARED);
     }
     /// Tells the protocol `connection_made`.
     pub(super) fn start(&self) {
@@ -130,15 +136,15 @@ impl Stream {
     }
 
     #[inline]
-    fn has(&self, bits: u16) -> bool {
+    fn has(&self, bits: u32) -> bool {
         self.flags.get().0 & bits != 0
     }
     #[inline]
-    fn set(&self, bits: u16) {
+    fn set(&self, bits: u32) {
         self.flags.set(Flags(self.flags.get().0 | bits));
     }
     #[inline]
-    fn clear(&self, bits: u16) {
+    fn clear(&self, bits: u32) {
         self.flags.set(Flags(self.flags.get().0 & !bits));
     }
 
@@ -199,7 +205,7 @@ impl Stream {
         let mut budget = READ_BUDGET;
         // No memory before there is one.
         let mut descriptors = Vec::new();
-        while self.has(READABLE) && !self.has(PAUSED | DISCONNECTING | ABORTING | EOF | LOST | FAULTY) {
+        while self.has(READABLE) && !self.has(PAUSED | DISCONNECTING | ABORTING | EOF | LOST | FAULTY | STARTING) {
             if budget == 0 {
                 self.read_again();
                 break;
@@ -264,6 +270,9 @@ impl Source for Stream {
         if readiness.is_writable() && self.has(BLOCKED) {
             self.clear(BLOCKED);
             self.flush_soon();
+        }
+        if readiness.contains(Readiness::ERROR) && self.has(ADOPTED) {
+            self.look_whether_broken();
         }
         // Whoever was read to its budget and waits for its next turn has it once, also when there is news.
         if self.has(READABLE) && !self.has(AGAIN_QUEUED) {

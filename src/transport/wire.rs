@@ -4,9 +4,15 @@
 //! A protocol is taken out of the table while it runs, so what it does to its own or to any other wire finds the table free;
 //! what happens to it meanwhile is queued and follows when it returns. What must never happen here: user code run, or a
 //! user's object dropped, while the table is borrowed.
+mod layers;
 mod owner;
 
 pub use owner::Wire;
+
+pub(super) use layers::is_void;
+use layers::layer_above;
+#[cfg(feature = "tls")]
+pub(super) use layers::{put_under, secured};
 
 use super::{Protocol, Transport, TransportRef};
 use crate::clock::{Clock, DelayedCall};
@@ -39,7 +45,8 @@ pub(crate) enum Flow {
     Go,
     /// Not now: `TransportRef::when_resumed` tells when.
     Paused,
-    /// Never again: the connection is being closed, is gone, or has got another protocol.
+    /// Never again: the connection is being closed, is gone, or has got another protocol; or TLS has begun on it, and what was
+    /// found before is to be forgotten.
     Over,
 }
 
@@ -51,6 +58,10 @@ struct Extra {
     backlog: VecDeque<Event>,
     /// What is to go on when the wire is resumed.
     held: Vec<Event>,
+    /// Wires that `start_tls` put under this one, the lowest first: the owner's calls go to the first, its to the next.
+    layers: Vec<TransportRef>,
+    /// What the protocol has of bytes came before `start_tls`, and is void.
+    void: bool,
 }
 
 /// Something to tell a protocol.
@@ -127,6 +138,10 @@ pub(super) fn open(transport: Rc<dyn Transport>, protocol: Box<dyn Protocol>) ->
 /// # Errors
 /// The panic of the protocol, already logged: the wire's owner closes the connection with it.
 pub(super) fn data_received(wire: TransportRef, data: &[u8]) -> Result<()> {
+    data_received_above(wire, 0, data)
+}
+/// The same, from the layer with so many layers under it, itself included.
+pub(super) fn data_received_above(wire: TransportRef, layers: usize, data: &[u8]) -> Result<()> {
     // The usual case first, at the price of looking twice otherwise.
     let free = with(wire, |entry| match entry {
         Entry { running: false, paused: false, extra: None, .. } => {
@@ -141,6 +156,9 @@ pub(super) fn data_received(wire: TransportRef, data: &[u8]) -> Result<()> {
             Some(false) => outcome.and(drain(wire)),
             _ => outcome,
         };
+    }
+    if let Some(layer) = layer_above(wire, layers) {
+        return data_received(layer, data);
     }
     match with(wire, |entry| (entry.running, entry.paused)) {
         Some((false, false)) => tell(wire, |protocol| protocol.data_received(wire, data)),
@@ -161,6 +179,15 @@ pub(super) fn data_received(wire: TransportRef, data: &[u8]) -> Result<()> {
 /// # Errors
 /// As `data_received`.
 pub(super) fn notify(wire: TransportRef, event: impl FnOnce(&mut dyn Protocol) + 'static) -> Result<()> {
+    notify_above(wire, 0, event)
+}
+/// The same, from the layer with so many layers under it.
+pub(super) fn notify_above(
+    wire: TransportRef,
+    layers: usize,
+    event: impl FnOnce(&mut dyn Protocol) + 'static,
+) -> Result<()> {
+    let wire = layer_above(wire, layers).unwrap_or(wire);
     if is_running(wire) {
         queue(wire, Event::Told(Box::new(event)));
         return Ok(());
@@ -170,6 +197,13 @@ pub(super) fn notify(wire: TransportRef, event: impl FnOnce(&mut dyn Protocol) +
 
 /// Ends a wire: `connection_lost`, then name, protocol, transport and timers are forgotten. Does nothing the second time.
 pub(super) fn connection_lost(wire: TransportRef, reason: &ConnectionClosed) {
+    connection_lost_above(wire, 0, reason);
+}
+/// The same, from the layer with so many layers under it.
+pub(super) fn connection_lost_above(wire: TransportRef, layers: usize, reason: &ConnectionClosed) {
+    end(layer_above(wire, layers).unwrap_or(wire), reason);
+}
+fn end(wire: TransportRef, reason: &ConnectionClosed) {
     if is_running(wire) {
         queue(wire, Event::Lost(reason.clone()));
         return;
@@ -201,6 +235,7 @@ pub(super) fn connection_lost(wire: TransportRef, reason: &ConnectionClosed) {
 
 /// Puts another protocol in the place of the present one, when the present callback is over, or in a later turn.
 pub(super) fn switch(wire: TransportRef, protocol: Box<dyn Protocol>, unread: Vec<u8>) {
+    let unread = if is_void(wire) { Vec::new() } else { unread };
     let running = queue(wire, Event::Switch(protocol, unread));
     with(wire, |entry| entry.switching += 1);
     wake_unless(running, wire);
@@ -273,8 +308,10 @@ pub(super) fn is_paused(wire: TransportRef) -> bool {
     with(wire, |entry| entry.paused).unwrap_or(false)
 }
 pub(super) fn flow(wire: TransportRef) -> Flow {
-    let state =
-        with(wire, |entry| (!entry.lost && entry.switching == 0).then(|| (entry.paused, entry.transport.clone())));
+    let state = with(wire, |entry| {
+        let void = entry.extra.as_ref().is_some_and(|extra| extra.void);
+        (!entry.lost && entry.switching == 0 && !void).then(|| (entry.paused, entry.transport.clone()))
+    });
     match state.flatten() {
         Some((paused, Some(transport))) if !transport.is_disconnecting() => {
             if paused {
@@ -346,7 +383,7 @@ fn drain(wire: TransportRef) -> Result<()> {
             Event::Data(data) => deliver(wire, data),
             Event::Told(event) => run(wire, event),
             Event::Lost(reason) => {
-                connection_lost(wire, &reason);
+                end(wire, &reason);
                 Ok(())
             }
             Event::Switch(protocol, unread) => {

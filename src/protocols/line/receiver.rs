@@ -255,6 +255,8 @@ macro_rules! receivers { ($($(#[$doc:meta])* $name:ident $raw:literal;)+) => { $
             self.0.tell(transport, |handler, transport| handler.write_connection_lost(transport));
         }
         fn handshake_completed(&mut self, transport: TransportRef) {
+            // What is left came before TLS, and is void.
+            self.0.unread.take();
             self.0.tell(transport, |handler, transport| handler.handshake_completed(transport));
         }
         fn file_descriptor_received(&mut self, transport: TransportRef, descriptor: OwnedFd) {

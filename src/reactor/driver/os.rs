@@ -66,6 +66,9 @@ impl Driver {
     pub(crate) fn register_readable(&self, source: &mut impl mio::event::Source, token: usize) -> io::Result<()> {
         self.poll.registry().register(source, mio::Token(token), mio::Interest::READABLE)
     }
+    pub(crate) fn register_writable(&self, source: &mut impl mio::event::Source, token: usize) -> io::Result<()> {
+        self.poll.registry().register(source, mio::Token(token), mio::Interest::WRITABLE)
+    }
     pub(crate) fn deregister(&self, source: &mut impl mio::event::Source) -> io::Result<()> {
         self.poll.registry().deregister(source)
     }

@@ -28,20 +28,21 @@ impl Stream {
 
     /// Sends those that wait, each with a byte. Returns whether the rest of the bytes may follow.
     pub(super) fn send_descriptors(&self) -> bool {
-        let waiting = self.descriptors.borrow().as_ref().map_or(0, |waiting| waiting.len());
-        let bytes = self.out.borrow().len();
-        if waiting > bytes {
-            let overrun = DescriptorOverrun { descriptors: waiting, bytes };
-            self.end(ConnectionClosed::Failed(Failure::from(overrun)));
-            return false;
-        }
-        for _ in 0..waiting {
-            match self.send_one() {
-                Ok(sent) => drop(sent),
+        while let waiting @ 1.. = self.descriptors.borrow().as_ref().map_or(0, |waiting| waiting.len()) {
+            let bytes = self.out.borrow().len();
+            let sent = if waiting > bytes { Ok(false) } else { self.send_one() };
+            match sent {
+                Ok(true) => {}
+                Ok(false) => {
+                    let overrun = DescriptorOverrun { descriptors: waiting, bytes };
+                    self.end(ConnectionClosed::Failed(Failure::from(overrun)));
+                    return false;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.set(BLOCKED);
                     return false;
                 }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.end(ConnectionClosed::from_io(&error));
                     return false;
@@ -51,20 +52,18 @@ impl Stream {
         *self.descriptors.borrow_mut() = None;
         true
     }
-    /// The one that was sent, to be closed.
-    fn send_one(&self) -> io::Result<Option<OwnedFd>> {
+    /// `false`: there was no byte for it.
+    fn send_one(&self) -> io::Result<bool> {
         let mut waiting = self.descriptors.borrow_mut();
         let socket = self.socket.borrow();
-        let (Some(waiting), Some(socket)) = (&mut *waiting, &*socket) else { return Ok(None) };
-        let Some(first) = waiting.front() else { return Ok(None) };
-        loop {
-            let sent = self.out.borrow_mut().send_byte(|byte| socket.send_descriptor(byte, first.as_fd()));
-            match sent {
-                Ok(()) => return Ok(waiting.pop_front()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        let (Some(waiting), Some(socket)) = (&mut *waiting, &*socket) else { return Ok(false) };
+        let Some(first) = waiting.front() else { return Ok(false) };
+        let sent = self.out.borrow_mut().send_byte(|byte| socket.send_descriptor(byte, first.as_fd()))?;
+        if sent {
+            // Our copy is closed.
+            waiting.pop_front();
         }
+        Ok(sent)
     }
 
     /// Whether a read that gave less than there was room for has emptied the socket. A message with descriptors ends a read, and on

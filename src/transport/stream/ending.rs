@@ -1,5 +1,5 @@
 //! How connections end: everybody is told once, and what was sent reaches the peer even while it goes on sending.
-use super::{EOF, FAILING, LOST, Stream};
+use super::{ADOPTED, EOF, FAILING, LOST, SHARED, Stream};
 use crate::clock::DelayedCall;
 use crate::error::ConnectionClosed;
 use crate::failure;
@@ -34,17 +34,14 @@ impl Stream {
             failure::report("a producer", &failure);
         }
         self.host();
+        self.start_at_last();
         let ourselves = self.core.source(self.token);
         match (self.socket.take(), &reason) {
             (Some(socket), _) if reset => {
                 socket.reset_on_close();
-                close(&self.core, socket, self.shared.get());
-                drop(self.core.remove_source(self.token));
+                self.close(socket);
             }
-            (Some(socket), ConnectionClosed::Lost(_)) => {
-                close(&self.core, socket, self.shared.get());
-                drop(self.core.remove_source(self.token));
-            }
+            (Some(socket), ConnectionClosed::Lost(_)) => self.close(socket),
             (Some(socket), _) => self.part(socket),
             (None, _) => drop(self.core.remove_source(self.token)),
         }
@@ -64,18 +61,21 @@ impl Stream {
         drop(ourselves);
     }
 
+    fn close(&self, socket: Socket) {
+        close(&self.core, socket, self.has(ADOPTED | SHARED));
+        drop(self.core.remove_source(self.token));
+    }
     /// Closes the socket. With unread input that would be a reset, and what the peer has not received yet would be lost to
     /// it: then the socket stays a while under our token, though the connection is over for everybody else.
     fn part(&self, socket: Socket) {
-        let still_sends = !self.has(EOF) && matches!(socket.read(&mut [0; 4096]), Ok(1..));
-        let shared = self.shared.get();
+        let asks = !self.has(EOF) && socket.as_pipe().is_none();
+        let still_sends = asks && matches!(socket.read(&mut [0; 4096]), Ok(1..));
         if !still_sends {
-            close(&self.core, socket, shared);
-            return drop(self.core.remove_source(self.token));
+            return self.close(socket);
         }
         // Fails only when the peer has gone, which reading will tell.
         let _ = socket.shutdown(Shutdown::Write);
-        let token = self.token;
+        let (token, shared) = (self.token, self.has(SHARED));
         let core = Rc::downgrade(&self.core);
         let late = self.core.schedule(
             LINGER,

@@ -1,17 +1,18 @@
 //! What a `TransportRef` does to a stream: state changes and requests for a flush. Nothing here runs user code or ends the
 //! connection; that is `flush`'s.
 use super::{
-    ABORTING, BLOCKED, DISCONNECTING, EOF, FAILING, FAULTY, LOST, PAUSED, PRODUCER, PRODUCER_PAUSED, READABLE, Stream,
-    WRITE_LOSING,
+    ABORTING, ADOPTED, BLOCKED, DISCONNECTING, EOF, FAILING, FAULTY, LOST, PAUSED, PRODUCER, PRODUCER_PAUSED, READABLE,
+    Stream, WRITE_LOSING,
 };
 use crate::clock::Clock;
 use crate::deferred::Deferred;
 use crate::error::ConnectionClosed;
 use crate::failure::Failure;
 use crate::reactor::Reactor;
+use crate::reactor::driver::Socket;
 use crate::transport::outbox::SHARE;
 use crate::transport::producer::{Producer, PullProducer, Registered, stop_soon};
-use crate::transport::{Address, Transport};
+use crate::transport::{Address, FilePart, Transport};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
@@ -55,6 +56,8 @@ impl Transport for Stream {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.set(BLOCKED),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The flush comes to the same error, and may end the write side alone.
+                Err(_) if self.has(ADOPTED) => {}
                 Err(error) => {
                     drop(out);
                     return self.fail(&error);
@@ -107,6 +110,19 @@ impl Transport for Stream {
     }
     fn send_file_descriptor(&self, descriptor: OwnedFd) -> io::Result<()> {
         self.queue_descriptor(descriptor)
+    }
+    fn write_file(&self, part: &FilePart) -> bool {
+        if !self.socket.borrow().as_ref().is_some_and(Socket::sends_files) {
+            return false;
+        }
+        if !self.cannot_write() {
+            let mut out = self.out.borrow_mut();
+            out.push_file(part.clone());
+            let unsent = out.len();
+            drop(out);
+            self.wrote(unsent);
+        }
+        true
     }
     fn lose_connection(&self) {
         if !self.has(DISCONNECTING | ABORTING | LOST) {
@@ -184,6 +200,12 @@ impl Transport for Stream {
             }
             self.flush_soon();
         }
+    }
+    fn take_producer(&self) -> Option<Registered> {
+        let producer = self.producer.take()?;
+        self.clear(PRODUCER | PRODUCER_PAUSED);
+        self.flush_soon();
+        Some(producer)
     }
     fn peer(&self) -> Address {
         self.peer.clone()
