@@ -6,12 +6,13 @@ use crate::clock::DelayedCall;
 use crate::error::ConnectionClosed;
 use crate::failure::{self, Failure, Result};
 use crate::protocols::SharedFactory;
-use crate::transport::{Factory, Protocol, PullProducer, Transport, TransportRef, Wire};
+use crate::transport::{Factory, Protocol, PullProducer, Transport, TransportRef, Wire, refuse_descriptor};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::fmt;
 use std::io::IoSlice;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -298,6 +299,12 @@ impl Protocol for Proxied {
     fn handshake_completed(&mut self, lower: TransportRef) {
         self.secured = true;
         self.tell(lower, |protocol, upper| protocol.handshake_completed(upper));
+    }
+    fn file_descriptor_received(&mut self, lower: TransportRef, descriptor: OwnedFd) {
+        match &self.state {
+            State::Open(wire) => wire.deliver_file_descriptor(descriptor),
+            State::Header(..) | State::Over => refuse_descriptor(lower, descriptor),
+        }
     }
     fn connection_lost(&mut self, _: TransportRef, reason: &ConnectionClosed) {
         match std::mem::replace(&mut self.state, State::Over) {
