@@ -5,9 +5,7 @@
 pub(crate) mod activated;
 mod description;
 mod hostname;
-mod hostname;
 pub(crate) mod inheritance;
-mod shared;
 #[cfg(feature = "dns")]
 pub mod srv;
 mod tcp;

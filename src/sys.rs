@@ -20,8 +20,8 @@
 //!    whether it has begun, and the floors above ask it wherever the thread's own stack switches to what was suspended.
 //! 6. A saved context is taken out of its block as it is resumed, so none is resumed twice.
 //!
-//! `ancillary`, `descriptor`, `inherited`, `monotonic`, `pidfd`, `spawn` and `terminal` are system calls that the callback core needs too; the rest is there with
-//! `green` only.
+//! `ancillary`, `descriptor`, `inherited`, `monotonic`, `pidfd`, `spawn` and `terminal` are system calls that the callback core
+//! needs too; the rest is there with `green` only.
 pub(crate) mod ancillary;
 #[cfg(feature = "green")]
 mod block;

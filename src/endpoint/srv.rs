@@ -6,11 +6,11 @@ mod round;
 #[cfg(feature = "tls")]
 mod secured;
 
-use super::shared::SharedFactory;
 use super::{ClientEndpoint, HostnameEndpoint, connect_error};
 use crate::deferred::Deferred;
 use crate::error::{Cancelled, ConnectError, TimedOut};
 use crate::failure::{Failure, Result};
+use crate::protocols::SharedFactory;
 use crate::reactor::Reactor;
 use crate::transport::dns::Client;
 use crate::transport::{self, ClientFactory, Connector, Destination, Factory, TransportRef};

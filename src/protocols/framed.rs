@@ -229,7 +229,7 @@ impl<D: Decoder, H: Handler<D::Item> + 'static> Protocol for Framed<D, H> {
     fn handshake_completed(&mut self, transport: TransportRef) {
         if let Some(mut parts) = self.0.enter() {
             // What is left came before TLS, and is void.
-            parts.input = BytesMut::new();
+            self.0.unread.clear();
             parts.eof = false;
             parts.decoder.restart();
             parts.handler.handshake_completed(transport);

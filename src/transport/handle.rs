@@ -74,6 +74,10 @@ impl TransportRef {
             transport.write_vectored(parts);
         }
     }
+    /// Sends a part of a file, if the wire can: see `Transport::write_file`.
+    pub(crate) fn write_file(self, part: &FilePart) -> bool {
+        wire::transport(self).is_some_and(|transport| transport.write_file(part))
+    }
     /// Sends a descriptor to the peer, on UNIX sockets (Twisted's `sendFileDescriptor`): with the first byte that has not left yet,
     /// so write at least one byte for each descriptor in the same callback; otherwise the connection is lost with
     /// [`DescriptorOverrun`](crate::error::DescriptorOverrun). Our copy is closed when it has been sent, and when the connection is
@@ -101,10 +105,6 @@ impl TransportRef {
             Some(transport) => transport.send_file_descriptor(descriptor.into()),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
-    }
-    /// Sends a part of a file, if the wire can: see `Transport::write_file`.
-    pub(crate) fn write_file(self, part: &FilePart) -> bool {
-        wire::transport(self).is_some_and(|transport| transport.write_file(part))
     }
     /// Stops reading, sends what was written, waits for a registered producer to unregister, then closes.
     ///

@@ -9,10 +9,10 @@ mod owner;
 
 pub use owner::Wire;
 
-pub(super) use layers::is_void;
 use layers::layer_above;
+pub(super) use layers::{is_void, secured};
 #[cfg(feature = "tls")]
-pub(super) use layers::{put_under, secured};
+pub(super) use layers::{make_void, put_under};
 
 use super::{Protocol, Transport, TransportRef};
 use crate::clock::{Clock, DelayedCall};

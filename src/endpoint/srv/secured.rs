@@ -2,9 +2,9 @@
 //! way for the next one.
 use super::SrvTarget;
 use crate::deferred::{Deferred, Promise};
-use crate::endpoint::shared::SharedFactory;
 use crate::endpoint::{ClientEndpoint, HostnameEndpoint};
 use crate::error::{ConnectError, ConnectionClosed};
+use crate::protocols::SharedFactory;
 use crate::transport::tls::{ClientConfig, Side, TlsProtocol};
 use crate::transport::{Address, ClientFactory, Connector, Factory, Protocol, TransportRef};
 use std::cell::{Cell, RefCell};

@@ -46,7 +46,7 @@ fn write_in_pieces(end: &Seen, data: &[u8]) {
                 let (one, two) = piece.split_at(piece.len() / 2);
                 wire.write_vectored(&[IoSlice::new(one), IoSlice::new(&[]), IoSlice::new(two)]);
             }
-            _ => wire.write(piece.to_vec()),
+            _ => wire.write(piece),
         });
         rest = left;
         if rest.is_empty() {

@@ -108,9 +108,6 @@ impl Transport for Stream {
         drop(out);
         self.wrote(unsent);
     }
-    fn send_file_descriptor(&self, descriptor: OwnedFd) -> io::Result<()> {
-        self.queue_descriptor(descriptor)
-    }
     fn write_file(&self, part: &FilePart) -> bool {
         if !self.socket.borrow().as_ref().is_some_and(Socket::sends_files) {
             return false;
@@ -123,6 +120,9 @@ impl Transport for Stream {
             self.wrote(unsent);
         }
         true
+    }
+    fn send_file_descriptor(&self, descriptor: OwnedFd) -> io::Result<()> {
+        self.queue_descriptor(descriptor)
     }
     fn lose_connection(&self) {
         if !self.has(DISCONNECTING | ABORTING | LOST) {
