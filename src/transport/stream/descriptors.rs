@@ -21,14 +21,17 @@ impl Stream {
         self.wrote(self.out.borrow().len());
         Ok(())
     }
+    fn descriptors_waiting(&self) -> usize {
+        self.descriptors.borrow().as_ref().map_or(0, |waiting| waiting.len())
+    }
     /// Whether producers had better pause.
     pub(super) fn is_full(&self, unsent: usize) -> bool {
-        unsent > HIGH_WATER || self.descriptors.borrow().as_ref().is_some_and(|waiting| waiting.len() > MANY)
+        unsent > HIGH_WATER || self.descriptors_waiting() > MANY
     }
 
     /// Sends those that wait, each with a byte. Returns whether the rest of the bytes may follow.
     pub(super) fn send_descriptors(&self) -> bool {
-        while let waiting @ 1.. = self.descriptors.borrow().as_ref().map_or(0, |waiting| waiting.len()) {
+        while let waiting @ 1.. = self.descriptors_waiting() {
             let bytes = self.out.borrow().len();
             let sent = if waiting > bytes { Ok(false) } else { self.send_one() };
             match sent {
