@@ -2,7 +2,7 @@
 mod rig;
 
 use rig::{Log, Probe, Slot, logged, open_files, pump, watch_log};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::fd::OwnedFd;
@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use twistlet::error::DescriptorOverrun;
+use twistlet::protocols::FileSender;
 use twistlet::protocols::codec::{Framed, Handler, Netstrings};
 use twistlet::protocols::line::{LineHandler, LineReceiver, LineTransport};
 use twistlet::{ConnectionClosed, Producer, Protocol, Reactor, Shared, TransportRef};
@@ -244,6 +245,44 @@ fn a_blocked_socket_keeps_the_rest_for_later() {
     }
     assert_eq!(total.get(), (1 << 20) + 3);
     assert_eq!(log.take(), ["one", "two", "three"]);
+}
+
+#[test]
+fn one_that_comes_in_the_middle_of_a_file_goes_with_a_byte_of_it() {
+    let _alone = alone();
+    let reactor = Reactor::new().unwrap();
+    let (socket, far) = UnixStream::pair().unwrap();
+    let near = reactor.adopt_connection(socket, Note::default).unwrap().unwrap();
+    let content: Vec<u8> = (0..1_u32 << 20).map(|n| (n % 251) as u8).collect();
+    let mut sent = file("sent");
+    sent.set_len(0).unwrap();
+    sent.rewind().unwrap();
+    sent.write_all(&content).unwrap();
+    sent.rewind().unwrap();
+    let _ = FileSender::new(sent).send(near);
+    pump(reactor);
+    assert!(near.unsent() > 0, "nobody reads");
+    near.send_file_descriptor(file("in the middle")).unwrap();
+    struct All(Rc<RefCell<Vec<u8>>>, Log);
+    impl Protocol for All {
+        fn data_received(&mut self, _: TransportRef, data: &[u8]) {
+            self.0.borrow_mut().extend_from_slice(data);
+        }
+        fn file_descriptor_received(&mut self, _: TransportRef, descriptor: OwnedFd) {
+            self.1.add(word(descriptor));
+        }
+    }
+    let (all, log) = (Rc::new(RefCell::new(Vec::new())), Log::default());
+    let (bytes, note) = (all.clone(), log.clone());
+    reactor.adopt_connection(far, move || All(bytes.clone(), note.clone())).unwrap();
+    for _ in 0..300 {
+        pump(reactor);
+        if all.borrow().len() == content.len() {
+            break;
+        }
+    }
+    assert!(*all.borrow() == content, "{} bytes of {}", all.borrow().len(), content.len());
+    assert_eq!(log.take(), ["in the middle"]);
 }
 
 #[test]
