@@ -220,7 +220,7 @@ impl Stream {
                 }
                 Ok(n) => {
                     // A short read has emptied the socket, and more will make another edge; not so after the peer's end.
-                    if n < size && !self.has(READ_CLOSED) {
+                    if n < size && !self.has(READ_CLOSED) && self.short_read_empties(&descriptors) {
                         self.clear(READABLE);
                     }
                     budget -= 1;
