@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,6 +84,11 @@ pub enum ConnectError {
         /// The name.
         host: String,
     },
+    /// Nobody who lives holds the lock of the UNIX socket (Twisted's `BadFileError`).
+    NotServed {
+        /// Its path.
+        path: PathBuf,
+    },
     /// No route to the host or its network.
     Unreachable {
         /// Whom we tried.
@@ -143,7 +149,7 @@ impl ConnectError {
         match self {
             Self::Refused { .. } => ErrorKind::ConnectionRefused,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
-            Self::UnknownHost { .. } => ErrorKind::NotFound,
+            Self::UnknownHost { .. } | Self::NotServed { .. } => ErrorKind::NotFound,
             Self::Unreachable { .. } => ErrorKind::HostUnreachable,
             Self::Bind { .. } => ErrorKind::AddrNotAvailable,
             Self::InvalidAddress { .. } => ErrorKind::InvalidInput,
@@ -159,6 +165,9 @@ impl fmt::Display for ConnectError {
             Self::Refused { to } => write!(f, "cannot connect to {to}: refused; is a server listening there?"),
             Self::TimedOut { to, after } => write!(f, "cannot connect to {to}: no answer after {after:?}"),
             Self::UnknownHost { host } => write!(f, "cannot connect to {host:?}: the name has no address"),
+            Self::NotServed { path } => {
+                write!(f, "cannot connect to {}: no server holds its lock file; is one running?", path.display())
+            }
             Self::Unreachable { to } => write!(f, "cannot connect to {to}: no route to it"),
             Self::Bind { to } => write!(f, "cannot connect from {to}: this local address is taken or not ours"),
             Self::NoProtocol => f.write_str("connection given up: the factory built no protocol for it"),
@@ -320,6 +329,15 @@ pub struct Busy {
     pub refused: String,
 }
 
+/// Descriptors were to be sent, and there was no byte to go with each of them (Twisted's `FileDescriptorOverrun`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescriptorOverrun {
+    /// Descriptors that waited.
+    pub descriptors: usize,
+    /// Bytes that waited.
+    pub bytes: usize,
+}
+
 /// A line grew above the limit before its end came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineTooLong {
@@ -372,6 +390,7 @@ messages! {
     Gone { Self => "the shared object is gone: its last owner dropped it" }
     Deadlock { Self { report } => "deadlock: nothing can ever wake this call\n{report}" }
     Busy { Self { holder, refused } => "{refused} cannot wait here: {holder} does, and one descriptor serves one reader and one writer" }
+    DescriptorOverrun { Self { descriptors, bytes } => "{descriptors} descriptors were to be sent with {bytes} bytes: write at least one byte for each, in the same callback" }
     LineTooLong { Self { limit } => "a line is longer than the limit of {limit} bytes; raise max_length if such lines are to be taken" }
 }
 impl fmt::Display for AllFailed {

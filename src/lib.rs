@@ -94,7 +94,6 @@ pub mod reactor;
 pub mod service;
 #[forbid(unsafe_code)]
 pub mod shared;
-#[cfg(feature = "green")]
 mod sys;
 #[forbid(unsafe_code)]
 pub mod task;

@@ -10,7 +10,7 @@ pub(crate) mod driver;
 mod fork;
 mod future;
 mod house;
-#[cfg(feature = "green")]
+#[cfg(any(feature = "green", feature = "testing"))]
 mod list;
 pub(crate) mod pool;
 mod pulse;
@@ -34,12 +34,11 @@ pub(crate) use self::core::{Core, State};
 pub(crate) use self::ready::Runnable;
 #[cfg(feature = "green")]
 pub(crate) use self::remote::Inbox;
-#[cfg(feature = "green")]
+#[cfg(any(feature = "green", feature = "testing"))]
 pub(crate) use list::Listed;
 pub(crate) use pulse::Kind;
 #[cfg(feature = "green")]
 pub(crate) use pulse::{Holder as PulseHolder, Names};
-#[cfg(feature = "green")]
 pub(crate) use signals::Subscription;
 pub(crate) use sources::{About, Source};
 

@@ -19,25 +19,55 @@
 //!    destroyed. `thread` notices the end of the thread, and from then on a switch panics; before that `is_over` tells
 //!    whether it has begun, and the floors above ask it wherever the thread's own stack switches to what was suspended.
 //! 6. A saved context is taken out of its block as it is resumed, so none is resumed twice.
+//!
+//! `ancillary`, `descriptor`, `inherited`, `monotonic`, `pidfd`, `spawn` and `terminal` are system calls that the callback core
+//! needs too; the rest is there with `green` only.
+pub(crate) mod ancillary;
+#[cfg(feature = "green")]
 mod block;
+pub(crate) mod descriptor;
+#[cfg(feature = "green")]
 mod error;
+#[cfg(feature = "green")]
 mod fiber;
+#[cfg(feature = "green")]
 mod fork;
+#[cfg(feature = "green")]
 mod frames;
+pub(crate) mod inherited;
+pub(crate) mod monotonic;
+#[cfg(feature = "green")]
 mod overflow;
-mod pidfd;
+pub(crate) mod pidfd;
+#[cfg(feature = "green")]
 mod scope;
+#[cfg(feature = "green")]
 mod slab;
+pub(crate) mod spawn;
+#[cfg(feature = "green")]
 mod stack;
+#[cfg(feature = "green")]
 mod static_ref;
+#[cfg(feature = "green")]
 mod switch;
+pub(crate) mod terminal;
+#[cfg(feature = "green")]
 mod thread;
 
+#[cfg(feature = "green")]
 pub use error::StackError;
+#[cfg(feature = "green")]
 pub(crate) use fiber::Fiber;
+#[cfg(feature = "green")]
 pub(crate) use fork::generation as fork_generation;
-pub(crate) use pidfd::{is_readable, pidfd_open, wait_readable};
+pub(crate) use pidfd::pidfd_open;
+#[cfg(feature = "green")]
+pub(crate) use pidfd::{is_readable, wait_readable};
+#[cfg(feature = "green")]
 pub(crate) use scope::Lender;
+#[cfg(feature = "green")]
 pub(crate) use stack::{DEFAULT_SIZE, figures as stack_figures, trim};
+#[cfg(feature = "green")]
 pub(crate) use static_ref::StaticRef;
+#[cfg(feature = "green")]
 pub(crate) use thread::{in_destructor, is_over};

@@ -22,7 +22,7 @@ use twistlet::green::{
 use twistlet::protocols::{
     Chunks, Decoder, Encoder, FrameError, Inbox, LineHandler, LineReceiver, LineTransport, Lines, Raw, Received,
 };
-use twistlet::testing::{Network, simulate_with};
+use twistlet::testing::{Network, flush_logged_failures_of, simulate_with};
 use twistlet::transport::Destination;
 use twistlet::{ConnectError, ConnectionClosed, Failure, Protocol, Reactor, Result, TransportRef};
 
@@ -535,7 +535,9 @@ fn resets_end_readers_and_writers_with_their_reason() {
             .collect();
         sleep(Duration::from_secs(1));
         network.reset_all();
-        for outcome in wait_all(readers) {
+        let told = wait_all(readers);
+        assert_eq!(flush_logged_failures_of::<ConnectionClosed>().len(), 10, "of the handlers of the server");
+        for outcome in told {
             assert_eq!(outcome.unwrap_err().check(), Some(&ConnectionClosed::Lost(Some(ErrorKind::ConnectionReset))));
         }
         for conn in conns {

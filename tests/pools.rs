@@ -12,7 +12,7 @@ use twistlet::green::conn_pool::{ConnPool, ConnectTimeout, Connection};
 use twistlet::green::dag_pool::{Collision, DagPool, PropagateError, Values};
 use twistlet::green::pools::{Item, Order, Pool};
 use twistlet::green::{Event, join_reactor, sleep, spawn, wait_all, with_timeout, yield_now};
-use twistlet::testing::{Network, simulate_with};
+use twistlet::testing::{Network, flush_logged_failures, simulate_with};
 use twistlet::{Deferred, Failure, Reactor, Result, TimedOut};
 
 const SHORT: Duration = Duration::from_millis(5);
@@ -572,6 +572,7 @@ fn a_connection_is_cleaned_before_it_is_used_again_or_thrown_away() {
         assert_eq!(trace.take(), ["clean 2", "2 closed"]);
         let log = logged().join("\n");
         assert!(log.contains("cannot roll back") && log.contains("in the cleanup"), "{log}");
+        assert_eq!(flush_logged_failures().len(), 2);
         // Left in the middle of a cleanup.
         how.set(3);
         assert!(with_timeout(SHORT, || pool.get()).is_err());
@@ -641,6 +642,7 @@ fn destructors_of_connections_may_wait_and_may_panic() {
         pool.clear();
         assert_eq!(pool.len(), 0);
         assert_eq!(logged().iter().filter(|line| line.contains("of a connection")).count(), 2);
+        assert_eq!(flush_logged_failures().len(), 2);
         Ok(())
     });
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use twistlet::error::Deadlock;
 use twistlet::green::{block_on, defer_to_green_thread, join_reactor, sleep, spawn};
 use twistlet::testing::{AtRest, Network, simulate, simulate_with};
-use twistlet::{Deferred, Result};
+use twistlet::{Deferred, Reactor, Result};
 
 fn hours(n: u64) -> Duration {
     Duration::from_secs(3600 * n)
@@ -84,4 +84,23 @@ fn a_green_thread_left_waiting_ends_with_the_simulation() {
     assert_eq!(outcome.unwrap_err().check(), Some(&AtRest));
     assert_eq!(Rc::strong_count(&witness), 1);
     drop(promise);
+}
+
+#[test]
+fn green_threads_that_are_left_are_named_with_the_line_that_spawned_them() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use twistlet::testing::{Leftovers, NoLeftovers};
+    let reactor = Reactor::new().unwrap();
+    let tidy = NoLeftovers::watch(&reactor);
+    let line = line!() + 1;
+    let left = spawn(|| sleep(Duration::from_secs(3600)));
+    sleep(Duration::from_millis(1));
+    let said =
+        twistlet::Failure::from_panic(catch_unwind(AssertUnwindSafe(move || drop(tidy))).unwrap_err()).to_string();
+    assert!(said.contains(&format!("spawned at tests/testing_green.rs:{line}:")), "{said}");
+    assert!(said.contains("a delayed call made at tests/testing_green.rs"), "{said}");
+    left.kill();
+    let _ = left.wait();
+    assert!(Leftovers::of(&reactor).is_empty(), "{}", Leftovers::of(&reactor));
+    reactor.close();
 }

@@ -3,7 +3,7 @@ mod rig;
 
 use rig::{Log, pump};
 use std::cell::Cell;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::rc::Rc;
 use std::time::Duration;
 use twistlet::testing::{Network, simulate, simulate_with};
@@ -131,22 +131,32 @@ fn until(reactor: Reactor, what: &Rc<Cell<usize>>, expected: usize) {
     assert_eq!(what.get(), expected);
 }
 
-fn multicast(reactor: Reactor, any: IpAddr, group: IpAddr, interface: Interface) -> Result<(), DatagramError> {
+fn multicast(
+    reactor: Reactor,
+    any: IpAddr,
+    group: IpAddr,
+    interface: Interface,
+    scope: u32,
+) -> Result<(), DatagramError> {
     let count = Rc::new(Cell::new(0));
     let shared = |port: u16| ListenAt::from(SocketAddr::new(any, port)).reuse_port();
     let first = reactor.listen_udp(shared(0), Count(count.clone())).unwrap();
     let place = first.address().port().unwrap();
+    let everybody = match group {
+        IpAddr::V4(group) => SocketAddr::from((group, place)),
+        IpAddr::V6(group) => SocketAddrV6::new(group, place, 0, scope).into(),
+    };
     let second = reactor.listen_udp(shared(place), Count(count.clone())).unwrap();
     let sender = reactor.listen_udp(SocketAddr::new(any, 0), Count(Rc::default())).unwrap();
     sender.set_multicast_interface(interface)?;
     first.join_group_on(group, interface)?;
     second.join_group_on(group, interface)?;
-    sender.write_to("to all", (group, place))?;
+    sender.write_to("to all", everybody)?;
     until(reactor, &count, 2);
     // A member twice is refused, a member no longer hears nothing.
     assert!(matches!(first.join_group_on(group, interface), Err(DatagramError::Multicast { .. })));
     first.leave_group_on(group, interface)?;
-    sender.write_to("to the rest", (group, place))?;
+    sender.write_to("to the rest", everybody)?;
     until(reactor, &count, 3);
     sender.set_multicast_loopback(false)?;
     assert!(!sender.multicast_loopback()?);
@@ -165,7 +175,7 @@ fn ipv4_groups_are_joined_on_the_loopback_interface_and_left() {
     // UDP-7
     let reactor = Reactor::new().unwrap();
     let group = Ipv4Addr::new(239, 255, 42, 99).into();
-    if let Err(error) = multicast(reactor, Ipv4Addr::UNSPECIFIED.into(), group, Ipv4Addr::LOCALHOST.into()) {
+    if let Err(error) = multicast(reactor, Ipv4Addr::UNSPECIFIED.into(), group, Ipv4Addr::LOCALHOST.into(), 0) {
         eprintln!("skipped: no multicast on this system: {error}");
     }
 }
@@ -179,7 +189,7 @@ fn ipv6_groups_are_joined_on_an_interface_by_number_and_left() {
         return eprintln!("skipped: no loopback interface to be found");
     };
     let index: u32 = index.trim().parse().unwrap();
-    if let Err(error) = multicast(reactor, Ipv6Addr::UNSPECIFIED.into(), group.into(), index.into()) {
+    if let Err(error) = multicast(reactor, Ipv6Addr::UNSPECIFIED.into(), group.into(), index.into(), index) {
         eprintln!("skipped: no IPv6 multicast on this system: {error}");
     }
 }

@@ -98,14 +98,14 @@ impl Timers {
         }
     }
     /// Whether to remember where calls are made.
-    #[cfg(feature = "green")]
+    #[cfg(any(feature = "green", feature = "testing"))]
     pub(crate) fn record_sites(&mut self, on: bool) {
         if on != self.sites.is_some() {
             self.sites = on.then(Vec::new);
         }
     }
     /// When each call is due (`None`: never) and where it was made, the next one first.
-    #[cfg(feature = "green")]
+    #[cfg(any(feature = "green", feature = "testing"))]
     pub(crate) fn list(&self) -> Vec<(Option<Instant>, Option<Site>)> {
         let mut keys = self.heap.clone();
         keys.sort_unstable();

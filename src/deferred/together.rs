@@ -144,7 +144,7 @@ pub fn all_or_first_error<T: 'static>(inputs: impl IntoIterator<Item = Deferred<
 /// assert!(matches!(first.result(), Some(Ok((1, Err(_))))));
 /// ```
 pub fn first_completed<T: 'static>(inputs: impl IntoIterator<Item = Deferred<T>>) -> Deferred<(usize, Result<T>)> {
-    let inputs = inputs.into_iter().map(|input| input.add_both(|outcome| Ok(outcome)));
+    let inputs = inputs.into_iter().map(|input| input.add_both(Ok));
     compete(inputs, false)
 }
 

@@ -2,12 +2,12 @@
 //!
 //! A race owns its attempts and timers and is owned by what it waits for; `finish` is its one way out, after which none of
 //! them is left.
-use super::shared::SharedFactory;
 use super::{ClientEndpoint, as_connect_error};
 use crate::clock::DelayedCall;
 use crate::deferred::{Canceller, Deferred, Promise};
 use crate::error::{ConnectError, ReactorError};
 use crate::failure::{Failure, Result};
+use crate::protocols::SharedFactory;
 use crate::reactor::Reactor;
 use crate::transport::{Destination, Factory, TransportRef, connect_once};
 use std::cell::{Cell, RefCell};

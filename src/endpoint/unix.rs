@@ -2,7 +2,7 @@
 use super::{ClientEndpoint, Listening, ServerEndpoint, connect_error};
 use crate::deferred::Deferred;
 use crate::reactor::Reactor;
-use crate::transport::{Destination, Factory, TransportRef, connect_once};
+use crate::transport::{Destination, Factory, TransportRef, UnixPath, connect_once};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,9 +26,9 @@ pub struct UnixClientEndpoint {
 
 impl UnixClientEndpoint {
     /// What connects to `path`. Nothing is opened before [`connect`](ClientEndpoint::connect).
-    pub fn new(reactor: &Reactor, path: impl AsRef<Path>) -> Self {
-        let path = path.as_ref();
-        UnixClientEndpoint { reactor: *reactor, path: path.to_owned(), to: Destination::unix(path) }
+    pub fn new(reactor: &Reactor, path: impl Into<UnixPath>) -> Self {
+        let path = path.into();
+        UnixClientEndpoint { reactor: *reactor, path: path.path().to_owned(), to: Destination::unix(path) }
     }
     /// Gives up after `limit`. Default: 30 seconds.
     pub fn timeout(mut self, limit: Duration) -> Self {
@@ -50,21 +50,21 @@ impl ClientEndpoint for UnixClientEndpoint {
 #[derive(Clone, Debug)]
 pub struct UnixServerEndpoint {
     reactor: Reactor,
-    path: PathBuf,
+    path: UnixPath,
 }
 
 impl UnixServerEndpoint {
     /// What listens at `path`. Nothing is opened before [`listen`](ServerEndpoint::listen).
-    pub fn new(reactor: &Reactor, path: impl AsRef<Path>) -> Self {
-        UnixServerEndpoint { reactor: *reactor, path: path.as_ref().to_owned() }
+    pub fn new(reactor: &Reactor, path: impl Into<UnixPath>) -> Self {
+        UnixServerEndpoint { reactor: *reactor, path: path.into() }
     }
     /// Where.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.path.path()
     }
 }
 impl ServerEndpoint for UnixServerEndpoint {
     fn listen_boxed(&self, factory: Box<dyn Factory>) -> Deferred<Listening> {
-        Listening::deferred(self.reactor.listen_unix(&self.path, factory))
+        Listening::deferred(self.reactor.listen_unix(self.path.clone(), factory))
     }
 }

@@ -2,6 +2,8 @@
 //! whatever the user's `Display`, hook or logger does.
 use super::{Failure, catch, drop_quietly};
 use crate::error::Killed;
+#[cfg(feature = "testing")]
+use std::cell::Cell;
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
@@ -46,10 +48,27 @@ pub(crate) fn report(what: impl fmt::Display, failure: &Failure) {
 fn log_it(what: impl fmt::Display, failure: &Failure) {
     // The error's Display and the logger are the user's.
     if let Err(again) = panic::catch_unwind(AssertUnwindSafe(|| {
+        #[cfg(feature = "testing")]
+        if let Ok(Some(collect)) = COLLECTOR.try_with(Cell::get) {
+            collect(&what.to_string(), failure);
+        }
         log::error!(target: "twistlet", "{what}: {failure:?}");
     })) {
         drop_quietly(again);
     }
+}
+
+/// What a test keeps of the log.
+#[cfg(feature = "testing")]
+type Collector = fn(&str, &Failure);
+#[cfg(feature = "testing")]
+thread_local! {
+    static COLLECTOR: Cell<Option<Collector>> = const { Cell::new(None) };
+}
+/// Tells `collector` of everything this thread logs.
+#[cfg(feature = "testing")]
+pub(crate) fn set_collector(collector: Option<Collector>) {
+    let _ = COLLECTOR.try_with(|slot| slot.set(collector));
 }
 
 type Hook = Rc<dyn Fn(&str, &Failure)>;

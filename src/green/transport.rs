@@ -9,6 +9,8 @@ mod decoding;
 mod memory;
 mod read;
 mod spawn_factory;
+#[cfg(feature = "dns")]
+mod srv;
 mod turn;
 
 pub use creator::GreenClientCreator;

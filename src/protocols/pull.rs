@@ -14,10 +14,9 @@ use crate::address::Address;
 use crate::deferred::Deferred;
 use crate::failure::Result;
 use crate::reactor::Reactor;
-use crate::transport::{Destination, TransportRef};
+use crate::transport::{Destination, TransportRef, UnixPath};
 use conn::{Conn, PullProtocol};
 use std::fmt;
-use std::path::Path;
 use std::rc::Rc;
 
 /// A connection whose messages are asked for: `conn.recv().await?`. Nobody asking holds the peer back, by TCP; writing waits
@@ -74,7 +73,7 @@ impl<P: Decoder> PullTransport<P> {
         Self::connect(decoder, |protocol| reactor.connect_protocol(to, protocol))
     }
     /// Connects to a path of the file system. Otherwise as [`connect_tcp`](PullTransport::connect_tcp).
-    pub fn connect_unix(reactor: &Reactor, path: impl AsRef<Path>, decoder: P) -> Deferred<Self> {
+    pub fn connect_unix(reactor: &Reactor, path: impl Into<UnixPath>, decoder: P) -> Deferred<Self> {
         Self::connect(decoder, |protocol| reactor.connect_protocol_unix(path, protocol))
     }
     fn connect(decoder: P, connect: impl FnOnce(PullProtocol<P>) -> Deferred<TransportRef>) -> Deferred<Self> {

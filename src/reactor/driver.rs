@@ -2,16 +2,22 @@
 //! a reactor is made: `os` is mio on real sockets, `memory` a network and a clock inside this process for tests of faults.
 //! The loop and the transports use these types only; whatever asks the system for time or I/O by another way breaks that.
 mod datagram;
+mod lock;
 #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "for simulations"))]
 pub(crate) mod memory;
 pub(crate) mod os;
+pub(crate) mod pipe;
+pub(crate) mod unix;
 
 pub(crate) use datagram::{Datagram, Interface};
+pub(crate) use unix::FileOptions;
 
 use crate::address::Address;
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, RawFd};
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,7 +100,7 @@ impl Driver {
     }
     pub(crate) fn connect_unix(&self, path: &Path) -> io::Result<Socket> {
         match self {
-            Driver::Os(_) => os::connect_unix(path),
+            Driver::Os(_) => unix::connect(path),
             Driver::Memory(driver) => driver.connect_unix(path),
         }
     }
@@ -104,11 +110,17 @@ impl Driver {
             Driver::Memory(driver) => driver.listen_tcp(at, options),
         }
     }
-    /// `private`: for the user alone.
-    pub(crate) fn listen_unix(&self, path: &Path, backlog: u32, private: bool) -> io::Result<Listener> {
+    pub(crate) fn listen_unix(&self, path: &Path, backlog: u32, options: FileOptions) -> io::Result<Listener> {
         match self {
-            Driver::Os(_) => os::listen_unix(path, backlog, private),
+            Driver::Os(_) => unix::listen(path, backlog, options),
             Driver::Memory(driver) => driver.listen_unix(path),
+        }
+    }
+    /// Whether a server that lives holds the lock of the socket at this path.
+    pub(crate) fn is_locked(&self, path: &Path) -> bool {
+        match self {
+            Driver::Os(_) => unix::is_locked(path),
+            Driver::Memory(_) => true,
         }
     }
     /// Watches a socket for both directions, edge-triggered, until it is dropped.
@@ -117,7 +129,39 @@ impl Driver {
             (Driver::Os(driver), Socket::Tcp(stream)) => driver.register(stream, token),
             (Driver::Os(driver), Socket::Unix(stream)) => driver.register(stream, token),
             (Driver::Memory(driver), Socket::Memory(stream)) => driver.register_socket(stream, token),
+            (Driver::Os(driver), Socket::Pipe(pipe)) => pipe.register(driver, token, false),
             _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+    /// As `register_socket`, and accepts files too, which are always ready.
+    pub(crate) fn register_standard(&self, pipe: &pipe::Pipe, token: usize) -> io::Result<()> {
+        match self {
+            Driver::Os(driver) => pipe.register(driver, token, true),
+            Driver::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+    /// Ends the watch of a socket whose description others may have too: closing ours would leave the poller watching.
+    pub(crate) fn deregister_socket(&self, socket: &mut Socket) {
+        if let Driver::Os(driver) = self {
+            let _ = match socket {
+                Socket::Tcp(stream) => driver.deregister(stream),
+                Socket::Unix(stream) => driver.deregister(stream),
+                Socket::Pipe(pipe) => {
+                    pipe.deregister(driver);
+                    Ok(())
+                }
+                Socket::Memory(_) => Ok(()),
+            };
+        }
+    }
+    /// Closes the write side.
+    pub(crate) fn close_writer(&self, socket: &Socket) -> io::Result<()> {
+        match (self, socket) {
+            (Driver::Os(driver), Socket::Pipe(pipe)) => {
+                pipe.close_writer(driver);
+                Ok(())
+            }
+            _ => socket.shutdown(Shutdown::Write),
         }
     }
     pub(crate) fn register_listener(&self, listener: &mut Listener, token: usize) -> io::Result<()> {
@@ -197,6 +241,8 @@ pub(crate) enum Socket {
     Tcp(mio::net::TcpStream),
     Unix(mio::net::UnixStream),
     Memory(memory::Socket),
+    /// Other descriptors: pipes, terminals.
+    Pipe(pipe::Pipe),
 }
 
 impl Socket {
@@ -206,6 +252,25 @@ impl Socket {
             Socket::Tcp(stream) => (&mut &*stream).read(buffer),
             Socket::Unix(stream) => (&mut &*stream).read(buffer),
             Socket::Memory(stream) => stream.read(buffer),
+            Socket::Pipe(pipe) => pipe.read(buffer),
+        }
+    }
+    /// As `read`; descriptors that come along are put into `descriptors`.
+    pub(crate) fn receive(&self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
+        match self {
+            Socket::Unix(stream) => unix::receive(stream, buffer, descriptors),
+            _ => self.read(buffer),
+        }
+    }
+    /// Whether descriptors can travel on it.
+    pub(crate) fn takes_descriptors(&self) -> bool {
+        matches!(self, Socket::Unix(_))
+    }
+    /// Sends these bytes, at least one, with a descriptor beside the first.
+    pub(crate) fn send_descriptor(&self, data: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<usize> {
+        match self {
+            Socket::Unix(stream) => crate::sys::ancillary::send(stream.as_fd(), data, descriptor),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
     pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
@@ -214,6 +279,7 @@ impl Socket {
             Socket::Tcp(stream) => (&mut &*stream).write(data),
             Socket::Unix(stream) => (&mut &*stream).write(data),
             Socket::Memory(stream) => stream.write(data),
+            Socket::Pipe(pipe) => pipe.write(data),
         }
     }
     pub(crate) fn write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -222,7 +288,27 @@ impl Socket {
             Socket::Tcp(stream) => (&mut &*stream).write_vectored(parts),
             Socket::Unix(stream) => (&mut &*stream).write_vectored(parts),
             Socket::Memory(stream) => stream.write_vectored(parts),
+            Socket::Pipe(pipe) => pipe.write_vectored(parts),
         }
+    }
+    /// Whether `send_file` can do anything.
+    pub(crate) fn sends_files(&self) -> bool {
+        cfg!(any(target_os = "linux", target_os = "android")) && matches!(self, Socket::Tcp(_) | Socket::Unix(_))
+    }
+    /// Has the system send up to `length` bytes of `file` from `offset` on; none are sent at its end.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn send_file(&self, file: &File, offset: u64, length: usize) -> io::Result<usize> {
+        let socket = match self {
+            Socket::Tcp(stream) => socket2::SockRef::from(stream),
+            Socket::Unix(stream) => socket2::SockRef::from(stream),
+            Socket::Memory(_) | Socket::Pipe(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let offset = usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::Unsupported))?;
+        socket.sendfile(file, offset, NonZeroUsize::new(length))
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn send_file(&self, _: &File, _: u64, _: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
     }
     /// Its number in the system; simulated ones have none.
     pub(crate) fn fd(&self) -> Option<RawFd> {
@@ -230,6 +316,7 @@ impl Socket {
             Socket::Tcp(stream) => Some(stream.as_raw_fd()),
             Socket::Unix(stream) => Some(stream.as_raw_fd()),
             Socket::Memory(_) => None,
+            Socket::Pipe(pipe) => pipe.fd(),
         }
     }
     pub(crate) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
@@ -237,6 +324,8 @@ impl Socket {
             Socket::Tcp(stream) => stream.shutdown(how),
             Socket::Unix(stream) => stream.shutdown(how),
             Socket::Memory(stream) => stream.shutdown(how),
+            // It has no such thing; see `Driver::close_writer`.
+            Socket::Pipe(_) => Ok(()),
         }
     }
     /// The pending error of the socket: how a connection attempt ended.
@@ -245,21 +334,24 @@ impl Socket {
             Socket::Tcp(stream) => stream.take_error(),
             Socket::Unix(stream) => stream.take_error(),
             Socket::Memory(stream) => stream.take_error(),
+            Socket::Pipe(_) => Ok(None),
         }
     }
     /// The peer, or an error while there is none.
     pub(crate) fn peer(&self) -> io::Result<Address> {
         match self {
             Socket::Tcp(stream) => stream.peer_addr().map(Address::Tcp),
-            Socket::Unix(stream) => stream.peer_addr().map(|address| os::unix_address(&address)),
+            Socket::Unix(stream) => stream.peer_addr().map(|address| unix::address(&address)),
             Socket::Memory(stream) => stream.peer(),
+            Socket::Pipe(_) => Ok(Address::Pipe),
         }
     }
     pub(crate) fn host(&self) -> io::Result<Address> {
         match self {
             Socket::Tcp(stream) => stream.local_addr().map(Address::Tcp),
-            Socket::Unix(stream) => stream.local_addr().map(|address| os::unix_address(&address)),
+            Socket::Unix(stream) => stream.local_addr().map(|address| unix::address(&address)),
             Socket::Memory(stream) => stream.host(),
+            Socket::Pipe(_) => Ok(Address::Pipe),
         }
     }
     pub(crate) fn set_tcp_no_delay(&self, on: bool) {
@@ -272,11 +364,17 @@ impl Socket {
             let _ = socket2::SockRef::from(stream).set_keepalive(on);
         }
     }
+    pub(crate) fn as_pipe(&self) -> Option<&pipe::Pipe> {
+        match self {
+            Socket::Pipe(pipe) => Some(pipe),
+            _ => None,
+        }
+    }
     /// The close that follows is a reset.
     pub(crate) fn reset_on_close(&self) {
         match self {
             Socket::Tcp(stream) => drop(socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO))),
-            Socket::Unix(_) => {}
+            Socket::Unix(_) | Socket::Pipe(_) => {}
             Socket::Memory(stream) => stream.reset_on_close(),
         }
     }
@@ -287,7 +385,7 @@ impl Socket {
 pub(crate) enum Listener {
     Tcp(mio::net::TcpListener),
     /// With the path that is removed when listening ends.
-    Unix(mio::net::UnixListener, #[allow(dead_code, reason = "it is there to be dropped")] Option<os::BoundPath>),
+    Unix(mio::net::UnixListener, #[allow(dead_code, reason = "it is there to be dropped")] Option<unix::BoundPath>),
     Memory(memory::Listener),
 }
 
@@ -305,7 +403,7 @@ impl Listener {
                 listener.accept().map(|(stream, peer)| (Socket::Tcp(stream), Address::Tcp(peer)))
             }
             Listener::Unix(listener, _) => {
-                listener.accept().map(|(stream, peer)| (Socket::Unix(stream), os::unix_address(&peer)))
+                listener.accept().map(|(stream, peer)| (Socket::Unix(stream), unix::address(&peer)))
             }
             Listener::Memory(listener) => listener.accept().map(|(stream, peer)| (Socket::Memory(stream), peer)),
         }
@@ -313,7 +411,7 @@ impl Listener {
     pub(crate) fn address(&self) -> io::Result<Address> {
         match self {
             Listener::Tcp(listener) => listener.local_addr().map(Address::Tcp),
-            Listener::Unix(listener, _) => listener.local_addr().map(|address| os::unix_address(&address)),
+            Listener::Unix(listener, _) => listener.local_addr().map(|address| unix::address(&address)),
             Listener::Memory(listener) => listener.address(),
         }
     }

@@ -41,6 +41,11 @@ impl Tasks {
         self.slots.get(slot).filter(|(there, _)| *there == serial)?;
         Some(self.slots.remove(slot).1)
     }
+    /// How many there are that are not being polled.
+    #[cfg(feature = "testing")]
+    pub(super) fn waiting(&self) -> usize {
+        self.slots.iter().filter(|(_, (_, task))| !task.is_polled()).count()
+    }
     pub(super) fn take_all(&mut self) -> Vec<Rc<dyn Task>> {
         std::mem::take(&mut self.slots).into_iter().map(|(_, (_, task))| task).collect()
     }
@@ -49,6 +54,9 @@ impl Tasks {
 pub(super) trait Task: Runnable {
     /// The reactor ends first.
     fn stop(self: Rc<Self>);
+    /// Whether it is being polled.
+    #[cfg(feature = "testing")]
+    fn is_polled(&self) -> bool;
 }
 
 /// What wakers are made of.
@@ -172,6 +180,10 @@ impl<R: IntoDeferred + 'static> Runnable for Driven<R> {
     }
 }
 impl<R: IntoDeferred + 'static> Task for Driven<R> {
+    #[cfg(feature = "testing")]
+    fn is_polled(&self) -> bool {
+        self.polling.get()
+    }
     fn stop(self: Rc<Self>) {
         let promise = self.promise.borrow_mut().take();
         let future = self.future.borrow_mut().take();

@@ -91,7 +91,7 @@ impl Pool {
     }
 
     /// Threads there are, those of them at work, and jobs that wait for one.
-    #[cfg(feature = "green")]
+    #[cfg(any(feature = "green", feature = "testing"))]
     pub(super) fn figures(&self) -> (usize, usize, usize) {
         let backlog = self.0.lock();
         (backlog.threads, backlog.threads - backlog.idle, backlog.jobs.len())

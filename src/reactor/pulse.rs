@@ -99,7 +99,7 @@ impl Kind {
     fn named(number: u8) -> &'static str {
         KINDS.get(usize::from(number)).map_or("a source of events", |(_, name)| name)
     }
-    #[cfg(feature = "green")]
+    #[cfg(any(feature = "green", feature = "testing"))]
     pub(crate) fn name(self) -> &'static str {
         Kind::named(self as u8)
     }

@@ -41,7 +41,7 @@ pub(crate) trait Source {
 
 /// What a source tells about itself to people.
 #[derive(Debug, Default)]
-#[cfg_attr(not(feature = "green"), allow(dead_code, reason = "reports are green"))]
+#[cfg_attr(not(feature = "green"), allow(dead_code, reason = "reports in full are green"))]
 pub(crate) struct About {
     /// Whom it is with, where it listens.
     pub(crate) detail: String,

@@ -2,6 +2,7 @@
 use crate::address::Address;
 use crate::reactor::driver::memory::Handle;
 use std::fmt;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 /// A network in memory, as a test scripts it. Clones are the same network; it outlives the reactors that use it.
@@ -55,6 +56,54 @@ impl Network {
     /// While on, TCP connection attempts are never answered: they time out. Datagrams are lost.
     pub fn blackhole(&self, on: bool) {
         self.0.faults(|faults| faults.blackhole = on);
+    }
+    /// While on, TCP connection attempts wait until [`succeed_once`](Network::succeed_once) or
+    /// [`fail_once`](Network::fail_once) decides (Twisted's `ConnectionCompleter`).
+    ///
+    /// ```
+    /// use twistlet::protocols::{PullFactory, PullTransport, Raw};
+    /// use twistlet::testing::simulate;
+    /// use twistlet::ConnectError;
+    ///
+    /// simulate(|reactor, network| {
+    ///     network.hold_connects(true);
+    ///     let mut attempt = PullTransport::connect_tcp(reactor, "10.0.0.1:80", Raw);
+    ///     let (reactor, network) = (*reactor, network.clone());
+    ///     reactor.call_soon(move || {
+    ///         assert_eq!(network.held()[0].to_string(), "10.0.0.1:80");
+    ///         network.fail_once(std::io::ErrorKind::ConnectionRefused);
+    ///     });
+    ///     Ok(attempt.add_both(|outcome| Ok(assert!(outcome.unwrap_err().is::<ConnectError>()))))
+    /// })?;
+    /// # Ok::<(), twistlet::Failure>(())
+    /// ```
+    pub fn hold_connects(&self, on: bool) {
+        self.0.faults(|faults| faults.hold = on);
+    }
+    /// Where the attempts lead that are held, the oldest first.
+    pub fn held(&self) -> Vec<Address> {
+        self.0.held()
+    }
+    /// Lets the oldest held attempt go its way: it connects if somebody listens there. `false`: none is held.
+    pub fn succeed_once(&self) -> bool {
+        self.0.let_go(None)
+    }
+    /// Fails the oldest held attempt, as the system would: refused, timed out, unreachable; what has no error number of its
+    /// own here is refused. `false`: none is held.
+    pub fn fail_once(&self, kind: ErrorKind) -> bool {
+        self.0.let_go(Some(match kind {
+            ErrorKind::TimedOut => libc::ETIMEDOUT,
+            ErrorKind::HostUnreachable => libc::EHOSTUNREACH,
+            ErrorKind::NetworkUnreachable => libc::ENETUNREACH,
+            ErrorKind::ConnectionReset => libc::ECONNRESET,
+            ErrorKind::PermissionDenied => libc::EACCES,
+            _ => libc::ECONNREFUSED,
+        }))
+    }
+    /// Where TCP connections were to go, all that were attempted on this network so far (Twisted's
+    /// `MemoryReactor.tcpClients`).
+    pub fn attempts(&self) -> Vec<Address> {
+        self.0.attempts()
     }
     /// No read or write moves more than `n` bytes at once, and at least one; `usize::MAX` ends that.
     pub fn limit_io(&self, n: usize) {

@@ -1,5 +1,6 @@
 //! `simulate`: a reactor whose network is memory and whose time jumps, run until there is nothing left to do.
 use super::Network;
+use super::logged::{FailuresLogged, LoggedFailures};
 use crate::deferred::IntoDeferred;
 use crate::failure::Result;
 use crate::reactor::driver::Driver;
@@ -38,11 +39,12 @@ pub fn simulate<R: IntoDeferred>(f: impl FnOnce(&Reactor, &Network) -> Result<R>
 /// that a program started by itself. Literal addresses need no lookup, so they keep a simulation repeatable.
 ///
 /// # Errors
-/// What `f` failed with, or its Deferred; [`AtRest`] when that has not fired by the end;
+/// What `f` failed with, or its Deferred; [`FailuresLogged`] when anything was logged as failed, a failed `assert!` in a
+/// callback foremost, and was not [flushed](super::flush_logged_failures); [`AtRest`] when the Deferred has not fired by the end;
 /// [`ReactorError::AlreadyInstalled`](crate::error::ReactorError::AlreadyInstalled) where the thread has a reactor.
 ///
 /// # Panics
-/// With a panic of `f`. Those of callbacks are logged, as on any reactor: note what they saw, and look at it afterwards.
+/// With a panic of `f`. Those of callbacks are contained and logged, as on any reactor; they come back as [`FailuresLogged`].
 pub fn simulate_with<R: IntoDeferred>(
     network: &Network,
     f: impl FnOnce(&Reactor, &Network) -> Result<R>,
@@ -53,8 +55,26 @@ pub fn simulate_with<R: IntoDeferred>(
     let reactor = Reactor::of(&core);
     reactor.handle_signals(false);
     let closing = Closing(reactor);
+    let logged = LoggedFailures::collect();
+    let outcome = simulated(&core, &reactor, || f(&reactor, network));
+    // While the reactor ends whoever waits is told, and most do not care; who panics is at fault all the same.
+    let before = logged.len();
+    drop(closing);
+    let mut failures = logged.end();
+    let late = failures.split_off(before.min(failures.len()));
+    failures.extend(late.into_iter().filter(|late| late.failure.is_panic()));
+    match outcome {
+        Err(failure) if failures.is_empty() || !failure.is::<AtRest>() => Err(failure),
+        Ok(value) if failures.is_empty() => Ok(value),
+        _ => Err(FailuresLogged { failures }.into()),
+    }
+}
+
+/// What it came to, with the reactor still there.
+fn simulated<R: IntoDeferred>(core: &Rc<Core>, reactor: &Reactor, f: impl FnOnce() -> Result<R>) -> Result<R::Value> {
+    let reactor = *reactor;
     let outcome = Rc::new(RefCell::new(None));
-    match f(&reactor, network)?.into_deferred().try_take() {
+    match f()?.into_deferred().try_take() {
         Ok(Ok(value)) => *outcome.borrow_mut() = Some(Ok(value)),
         Ok(Err(failure)) => return Err(failure),
         Err(pending) => {
@@ -72,7 +92,6 @@ pub fn simulate_with<R: IntoDeferred>(
     }
     // Taken before the end of the reactor drops promises.
     let outcome = outcome.take();
-    drop(closing);
     outcome.unwrap_or(Err(AtRest.into()))
 }
 

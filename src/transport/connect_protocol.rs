@@ -1,11 +1,10 @@
 //! One connection, as a Deferred: Twisted's `connectProtocol` and `ClientCreator`, and what endpoints are made of.
 use super::connector::{self, Connector};
-use super::{Address, ClientFactory, Destination, Factory, Protocol, TransportRef};
+use super::{Address, ClientFactory, Destination, Factory, Protocol, TransportRef, UnixPath};
 use crate::deferred::{Deferred, Promise};
 use crate::error::{ConnectError, ConnectionClosed, ReactorError};
 use crate::reactor::Reactor;
 use std::cell::Cell;
-use std::path::Path;
 use std::rc::Rc;
 
 /// Makes the factory of a single connection one that hears how it went.
@@ -61,10 +60,10 @@ impl Reactor {
     /// As [`connect_protocol`](Reactor::connect_protocol), to a path of the file system.
     pub fn connect_protocol_unix(
         &self,
-        path: impl AsRef<Path>,
+        path: impl Into<UnixPath>,
         protocol: impl Protocol + 'static,
     ) -> Deferred<TransportRef> {
-        self.connect_once(Destination::unix(path.as_ref()), Box::new(protocol))
+        self.connect_once(Destination::unix(path.into()), Box::new(protocol))
     }
 
     fn connect_once(&self, to: Destination, protocol: Box<dyn Protocol>) -> Deferred<TransportRef> {

@@ -18,9 +18,11 @@ use crate::deferred::Deferred;
 use crate::failure::Result;
 use crate::reactor::Reactor;
 use port::Port;
+pub(super) use port::{connect_unix, listen};
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
 
 /// What a program does with the datagrams of one port: Twisted's `DatagramProtocol`. The reactor owns it; no method is entered
@@ -174,7 +176,14 @@ impl DatagramPort {
     pub fn connect(self, to: SocketAddr) -> std::result::Result<(), DatagramError> {
         self.open()?.connect(Target::from(to))
     }
-    /// Where it is bound, the port number filled in.
+    /// As [`connect`](DatagramPort::connect), of a UNIX datagram port with the socket at a path.
+    ///
+    /// # Errors
+    /// As `connect`; that nobody is there.
+    pub fn connect_path(self, to: impl AsRef<Path>) -> std::result::Result<(), DatagramError> {
+        self.open()?.connect(Target::from(to.as_ref()))
+    }
+    /// Where it is bound, the port number filled in; [`Address::Unix(None)`](Address::Unix) for UNIX ports without a name.
     pub fn address(self) -> Address {
         self.port().map_or(Address::Gone, |port| port.address())
     }

@@ -1,14 +1,16 @@
 //! Where to connect and where to listen, as values made from what programs have at hand: text, a host and a port, a socket
 //! address, a listening socket. Text that is no address is kept as it is and refused when it is used.
-use super::Address;
+use super::{Address, UnixPath};
+use crate::reactor::driver::{FileOptions, unix};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// How long an attempt may take, names looked up included, unless told otherwise: Twisted's.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of a datagram more is lost, unless told otherwise: Twisted's.
-const MAX_PACKET: usize = 8192;
+pub(super) const MAX_PACKET: usize = 8192;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
@@ -27,6 +29,8 @@ pub struct Destination {
     host: Host,
     timeout: Option<Duration>,
     bind: Option<SocketAddr>,
+    /// Of a path: only if somebody holds its lock.
+    locked: bool,
 }
 
 /// What a destination names.
@@ -56,10 +60,18 @@ impl Destination {
         self
     }
     fn new(host: Host) -> Self {
-        Destination { host, timeout: Some(CONNECT_TIMEOUT), bind: None }
+        Destination { host, timeout: Some(CONNECT_TIMEOUT), bind: None, locked: false }
     }
-    pub(crate) fn unix(path: &std::path::Path) -> Self {
-        Destination::new(Host::Unix(path.to_owned()))
+    pub(crate) fn unix(at: UnixPath) -> Self {
+        let mut destination = Destination::new(Host::Unix(at.path));
+        destination.locked = at.lock;
+        if let Some(timeout) = at.timeout {
+            destination.timeout = Some(timeout);
+        }
+        destination
+    }
+    pub(super) fn must_be_locked(&self) -> bool {
+        self.locked
     }
     pub(crate) fn host(&self) -> &Host {
         &self.host
@@ -77,7 +89,7 @@ impl fmt::Display for Destination {
         match &self.host {
             Host::Socket(address) => address.fmt(f),
             Host::Name(host, port) => write!(f, "{host}:{port}"),
-            Host::Unix(path) => path.display().fmt(f),
+            Host::Unix(path) => crate::address::write_path(path, f),
             Host::Text(text) => text.fmt(f),
         }
     }
@@ -138,7 +150,7 @@ impl From<SocketAddr> for Destination {
 impl From<&Address> for Destination {
     fn from(address: &Address) -> Self {
         match address {
-            Address::Unix(Some(path)) => Destination::unix(path),
+            Address::Unix(Some(path)) => Destination::new(Host::Unix(path.clone())),
             address => match address.socket() {
                 Some(socket) => Destination::from(socket),
                 None => Destination::new(Host::Text(address.to_string())),
@@ -147,16 +159,16 @@ impl From<&Address> for Destination {
     }
 }
 
-/// Where to listen: `8007` (every IPv4 interface), `"127.0.0.1:0"`, a `SocketAddr`, a `std::net::TcpListener` to adopt. Port
-/// 0 is any free one: ask the [`ListeningPort`](super::ListeningPort).
+/// Where to listen: `8007` (every IPv4 interface), `"127.0.0.1:0"`, a `SocketAddr`; or a socket to adopt, as std has
+/// them or as an `OwnedFd`, which is the reactor's from then on. Port 0 is any free one: ask the
+/// [`ListeningPort`](super::ListeningPort).
 #[derive(Debug)]
 pub struct ListenAt {
     pub(super) place: Place,
     pub(super) backlog: u32,
     pub(super) reuse_port: bool,
     pub(super) max_packet: usize,
-    /// A UNIX socket's file is for the user alone.
-    pub(super) private: bool,
+    pub(super) file: FileOptions,
     /// Said by a port number alone: every interface.
     #[cfg_attr(not(feature = "green"), allow(dead_code, reason = "for backdoors, which are green"))]
     pub(super) bare_port: bool,
@@ -165,8 +177,8 @@ pub struct ListenAt {
 #[derive(Debug)]
 pub(super) enum Place {
     Socket(SocketAddr),
-    Adopted(TcpListener),
-    AdoptedUdp(UdpSocket),
+    /// A socket of the caller's: listening, or for datagrams.
+    Adopted(OwnedFd),
     Unix(std::path::PathBuf),
     /// Not an address.
     Text(String),
@@ -179,17 +191,24 @@ impl ListenAt {
             backlog: BACKLOG,
             reuse_port: false,
             max_packet: MAX_PACKET,
-            private: false,
+            file: FileOptions::default(),
             bare_port: false,
         }
     }
-    pub(super) fn unix(path: &std::path::Path) -> Self {
-        ListenAt::new(Place::Unix(path.to_owned()))
+    pub(super) fn unix(at: UnixPath) -> Self {
+        let backlog = at.backlog.unwrap_or(BACKLOG);
+        let file = FileOptions { mode: at.mode, lock: at.lock };
+        ListenAt {
+            backlog,
+            file,
+            max_packet: at.max_packet.unwrap_or(MAX_PACKET),
+            ..ListenAt::new(Place::Unix(at.path))
+        }
     }
     /// A path of the file system to which this user alone can connect.
     #[cfg(feature = "green")]
     pub(crate) fn private_unix(path: &std::path::Path) -> Self {
-        ListenAt { private: true, ..ListenAt::unix(path) }
+        ListenAt::unix(UnixPath::from(path).mode(0o600))
     }
     /// Of a port number alone, that port of the loopback interface.
     #[cfg(feature = "green")]
@@ -206,8 +225,10 @@ impl ListenAt {
     pub(crate) fn is_local(&self) -> bool {
         match &self.place {
             Place::Socket(address) => address.ip().is_loopback(),
-            Place::Adopted(listener) => listener.local_addr().is_ok_and(|address| address.ip().is_loopback()),
-            Place::AdoptedUdp(socket) => socket.local_addr().is_ok_and(|address| address.ip().is_loopback()),
+            Place::Adopted(socket) => match unix::describe(socket) {
+                Some(Address::Unix(_)) => true,
+                address => address.and_then(|address| address.ip()).is_some_and(|ip| ip.is_loopback()),
+            },
             Place::Unix(_) => true,
             // That it is no address will be the error.
             Place::Text(_) => true,
@@ -219,7 +240,7 @@ impl ListenAt {
             Place::Socket(address) => Place::Socket(*address),
             Place::Unix(path) => Place::Unix(path.clone()),
             Place::Text(text) => Place::Text(text.clone()),
-            Place::Adopted(_) | Place::AdoptedUdp(_) => return None,
+            Place::Adopted(_) => return None,
         };
         Some(ListenAt { place, ..*self })
     }
@@ -244,15 +265,11 @@ impl fmt::Display for ListenAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
             Place::Socket(address) => address.fmt(f),
-            Place::Adopted(listener) => match listener.local_addr() {
-                Ok(address) => address.fmt(f),
-                Err(_) => f.write_str("an adopted socket"),
+            Place::Adopted(socket) => match unix::describe(socket) {
+                Some(address) => address.fmt(f),
+                None => f.write_str("an adopted descriptor"),
             },
-            Place::AdoptedUdp(socket) => match socket.local_addr() {
-                Ok(address) => address.fmt(f),
-                Err(_) => f.write_str("an adopted socket"),
-            },
-            Place::Unix(path) => path.display().fmt(f),
+            Place::Unix(path) => crate::address::write_path(path, f),
             Place::Text(text) => text.fmt(f),
         }
     }
@@ -302,13 +319,13 @@ impl From<SocketAddr> for ListenAt {
         ListenAt::new(Place::Socket(address))
     }
 }
-impl From<TcpListener> for ListenAt {
-    fn from(listener: TcpListener) -> Self {
-        ListenAt::new(Place::Adopted(listener))
+/// Sockets of the caller's (Twisted's `adoptStreamPort`, `adoptDatagramPort`). When listening ends they are closed, and nothing
+/// else: the file of a UNIX socket stays.
+macro_rules! adopted { ($($socket:ty)+) => { $(
+    impl From<$socket> for ListenAt {
+        fn from(socket: $socket) -> Self {
+            ListenAt::new(Place::Adopted(socket.into()))
+        }
     }
-}
-impl From<UdpSocket> for ListenAt {
-    fn from(socket: UdpSocket) -> Self {
-        ListenAt::new(Place::AdoptedUdp(socket))
-    }
-}
+)+ } }
+adopted! { TcpListener UdpSocket std::os::unix::net::UnixListener std::os::unix::net::UnixDatagram OwnedFd }

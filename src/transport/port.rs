@@ -7,7 +7,7 @@ use super::{Address, Factory, Protocol};
 use crate::deferred::{Deferred, Promise};
 use crate::error::{CannotListen, PortError};
 use crate::failure::{self, Failure, Result};
-use crate::reactor::driver::{ListenOptions, Listener, Readiness, Socket, os};
+use crate::reactor::driver::{ListenOptions, Listener, Readiness, Socket, unix};
 use crate::reactor::{About, Core, Kind, Source};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -70,7 +70,7 @@ pub(super) fn listen(core: &Rc<Core>, at: ListenAt, factory: Box<dyn Factory>) -
     let again = match &at.place {
         Place::Socket(address) => Some(Place::Socket(*address)),
         Place::Unix(path) => Some(Place::Unix(path.clone())),
-        Place::Adopted(_) | Place::AdoptedUdp(_) | Place::Text(_) => None,
+        Place::Adopted(_) | Place::Text(_) => None,
     };
     let port = Rc::new(Port {
         core: Rc::clone(core),
@@ -143,7 +143,7 @@ impl ListeningPort {
         let place = match &again.place {
             Place::Socket(address) => Place::Socket(*address),
             Place::Unix(path) => Place::Unix(path.clone()),
-            Place::Adopted(_) | Place::AdoptedUdp(_) | Place::Text(_) => return Err(PortError::Gone.into()),
+            Place::Adopted(_) | Place::Text(_) => return Err(PortError::Gone.into()),
         };
         port.start(ListenAt { place, ..*again })
     }
@@ -192,9 +192,9 @@ impl Port {
                 let options = ListenOptions { backlog: at.backlog, reuse_port: at.reuse_port };
                 self.core.driver().listen_tcp(address, &options)
             }
-            Place::Unix(path) => self.core.driver().listen_unix(&path, at.backlog, at.private),
-            Place::Adopted(listener) => os::adopt_listener(listener),
-            Place::AdoptedUdp(_) | Place::Text(_) => Err(io::Error::new(
+            Place::Unix(path) => self.core.driver().listen_unix(&path, at.backlog, at.file),
+            Place::Adopted(socket) => unix::adopt_listener(socket),
+            Place::Text(_) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "this is no place to listen: give a port, an address and a port, or a socket address",
             )),

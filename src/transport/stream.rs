@@ -1,8 +1,10 @@
-//! One established stream connection, TCP or UNIX: reading into the reactor's buffer, gathering what is written, closing in
+//! One established stream connection, TCP, UNIX or a pair of descriptors: reading into the reactor's buffer, gathering what is written, closing in
 //! its several ways. The reactor calls it (`Source`), its protocol calls it through `TransportRef` (`Transport`).
 //!
 //! Methods of `Transport` only change state and ask for a flush; everything that runs user code happens in `ready`, `flush`
 //! and `shut`, with nothing borrowed. Edge-triggered: an edge is remembered until a read says that it is used up.
+mod adopted;
+mod descriptors;
 mod ending;
 mod output;
 mod verbs;
@@ -15,8 +17,9 @@ use crate::error::ConnectionClosed;
 use crate::reactor::driver::{Readiness, Socket};
 use crate::reactor::{About, Core, Kind, Source};
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 
 /// Above this much unsent output a producer is paused, and a green writer waits.
@@ -31,23 +34,31 @@ pub(super) trait Owner {
 
 /// State bits.
 #[derive(Clone, Copy)]
-struct Flags(u16);
-const READABLE: u16 = 1;
-const READ_CLOSED: u16 = 1 << 1;
-const PAUSED: u16 = 1 << 2;
-const EOF: u16 = 1 << 3;
-const DISCONNECTING: u16 = 1 << 4;
-const WRITE_LOSING: u16 = 1 << 5;
-const WRITE_LOST: u16 = 1 << 6;
-const ABORTING: u16 = 1 << 7;
-const FLUSH_QUEUED: u16 = 1 << 8;
-const AGAIN_QUEUED: u16 = 1 << 9;
-const BLOCKED: u16 = 1 << 10;
-const LOST: u16 = 1 << 11;
-const PRODUCER: u16 = 1 << 12;
-const PRODUCER_PAUSED: u16 = 1 << 13;
-const FAULTY: u16 = 1 << 14;
-const FAILING: u16 = 1 << 15;
+struct Flags(u32);
+const READABLE: u32 = 1;
+const READ_CLOSED: u32 = 1 << 1;
+const PAUSED: u32 = 1 << 2;
+const EOF: u32 = 1 << 3;
+const DISCONNECTING: u32 = 1 << 4;
+const WRITE_LOSING: u32 = 1 << 5;
+const WRITE_LOST: u32 = 1 << 6;
+const ABORTING: u32 = 1 << 7;
+const FLUSH_QUEUED: u32 = 1 << 8;
+const AGAIN_QUEUED: u32 = 1 << 9;
+const BLOCKED: u32 = 1 << 10;
+const LOST: u32 = 1 << 11;
+const PRODUCER: u32 = 1 << 12;
+const PRODUCER_PAUSED: u32 = 1 << 13;
+const FAULTY: u32 = 1 << 14;
+const FAILING: u32 = 1 << 15;
+/// Made of descriptors of the user's: others may have them too.
+const ADOPTED: u32 = 1 << 16;
+/// The protocol has not been told `connection_made` yet.
+const STARTING: u32 = 1 << 17;
+/// Something was written that nobody would read.
+const OUTPUT_LOST: u32 = 1 << 18;
+/// Somebody else may have a copy of the descriptor, which is then still watched after a close.
+const SHARED: u32 = 1 << 19;
 
 pub(crate) struct Stream {
     core: Rc<Core>,
@@ -65,6 +76,9 @@ pub(crate) struct Stream {
     /// Who waits for the output to leave.
     flush_waiters: RefCell<Vec<Promise<()>>>,
     read_size: Cell<usize>,
+    /// To be sent, of UNIX sockets that send some.
+    #[allow(clippy::box_collection, reason = "most streams never have one: a word in each")]
+    descriptors: RefCell<Option<Box<VecDeque<OwnedFd>>>>,
 }
 
 impl Stream {
@@ -93,6 +107,7 @@ impl Stream {
             owner: RefCell::new(owner),
             flush_waiters: RefCell::default(),
             read_size: Cell::new(usize::MAX),
+            descriptors: RefCell::default(),
         });
         stream.name.set(wire::open(stream.clone(), protocol));
         core.install_source(token, stream.clone());
@@ -100,6 +115,10 @@ impl Stream {
     }
     pub(super) fn name(&self) -> TransportRef {
         self.name.get()
+    }
+    /// Closing does not end the poller's watch: somebody else may have a copy of the descriptor.
+    pub(super) fn share(&self) {
+        self.set(SHARED);
     }
     /// Tells the protocol `connection_made`.
     pub(super) fn start(&self) {
@@ -118,15 +137,15 @@ impl Stream {
     }
 
     #[inline]
-    fn has(&self, bits: u16) -> bool {
+    fn has(&self, bits: u32) -> bool {
         self.flags.get().0 & bits != 0
     }
     #[inline]
-    fn set(&self, bits: u16) {
+    fn set(&self, bits: u32) {
         self.flags.set(Flags(self.flags.get().0 | bits));
     }
     #[inline]
-    fn clear(&self, bits: u16) {
+    fn clear(&self, bits: u32) {
         self.flags.set(Flags(self.flags.get().0 & !bits));
     }
 
@@ -154,7 +173,7 @@ impl Stream {
     }
     /// What was written needs a flush, or somebody must be told to pause.
     fn wrote(&self, unsent: usize) {
-        let must_pause = self.has(PRODUCER) && !self.has(PRODUCER_PAUSED) && unsent > HIGH_WATER;
+        let must_pause = self.has(PRODUCER) && !self.has(PRODUCER_PAUSED) && self.is_full(unsent);
         if !self.has(BLOCKED) || must_pause {
             self.flush_soon();
         }
@@ -169,9 +188,9 @@ impl Stream {
         self.flush_soon();
     }
 
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn try_read(&self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
         match &*self.socket.borrow() {
-            Some(socket) => socket.read(buffer),
+            Some(socket) => socket.receive(buffer, descriptors),
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -192,13 +211,15 @@ impl Stream {
     fn read(&self, core: &Rc<Core>) {
         let mut buffer = core.take_read_buffer();
         let mut budget = READ_BUDGET;
-        while self.has(READABLE) && !self.has(PAUSED | DISCONNECTING | ABORTING | EOF | LOST | FAULTY) {
+        // No memory before there is one.
+        let mut descriptors = Vec::new();
+        while self.has(READABLE) && !self.has(PAUSED | DISCONNECTING | ABORTING | EOF | LOST | FAULTY | STARTING) {
             if budget == 0 {
                 self.read_again();
                 break;
             }
             let size = self.read_size.get().min(buffer.len());
-            match self.try_read(&mut buffer[..size]) {
+            match self.try_read(&mut buffer[..size], &mut descriptors) {
                 Ok(0) => {
                     self.clear(READABLE);
                     self.set(EOF);
@@ -213,6 +234,9 @@ impl Stream {
                         self.clear(READABLE);
                     }
                     budget -= 1;
+                    if !descriptors.is_empty() {
+                        self.deliver_descriptors(&mut descriptors);
+                    }
                     if let Err(failure) = wire::data_received(self.name.get(), &buffer[..n]) {
                         self.end(ConnectionClosed::Failed(failure));
                     }
@@ -255,6 +279,9 @@ impl Source for Stream {
             self.clear(BLOCKED);
             self.flush_soon();
         }
+        if readiness.contains(Readiness::ERROR) && self.has(ADOPTED) {
+            self.look_whether_broken();
+        }
         // Whoever was read to its budget and waits for its next turn has it once, also when there is news.
         if self.has(READABLE) && !self.has(AGAIN_QUEUED) {
             self.read(core);
@@ -277,7 +304,7 @@ impl Source for Stream {
             self.flushed();
         } else if self.has(PRODUCER)
             && !self.has(PRODUCER_PAUSED | LOST)
-            && self.out.borrow().len() > HIGH_WATER
+            && self.is_full(self.out.borrow().len())
             && matches!(&*self.producer.borrow(), Some(Registered::Push(_)))
         {
             self.set(PRODUCER_PAUSED);

@@ -6,16 +6,16 @@ use crate::failure::Result;
 use crate::green::block::block_on;
 use crate::protocols::codec::{Decoder, Raw};
 use crate::reactor::Reactor;
-use crate::transport::{Destination, TransportRef};
+use crate::transport::process::Command;
+use crate::transport::{Destination, Ends, TransportRef, UnixPath};
 use std::fmt;
-use std::path::Path;
 use std::rc::Rc;
 
 /// Connects, and gives the connected [`GreenTransport`]. `framed` takes what makes a decoder for each connection:
 /// `GreenClientCreator::new(&reactor).framed(Lines::new)`.
 pub struct GreenClientCreator<D: 'static = Raw> {
-    reactor: Reactor,
-    decoder: Rc<dyn Fn() -> D>,
+    pub(super) reactor: Reactor,
+    pub(super) decoder: Rc<dyn Fn() -> D>,
 }
 
 impl GreenClientCreator {
@@ -49,7 +49,7 @@ impl<D: Decoder> GreenClientCreator<D> {
     /// # Blocking
     /// Until connected.
     #[track_caller]
-    pub fn connect_unix(&self, path: impl AsRef<Path>) -> Result<GreenTransport<D>> {
+    pub fn connect_unix(&self, path: impl Into<UnixPath>) -> Result<GreenTransport<D>> {
         self.connect(|protocol| self.reactor.connect_protocol_unix(path, protocol))
     }
     /// Connects by TCP and TLS, and returns when the handshake is done. `side` is a
@@ -77,6 +77,59 @@ impl<D: Decoder> GreenClientCreator<D> {
             Ok(()) => Ok(conn),
             Err(failure) => Err(crate::error::ConnectError::Tls(failure).into()),
         }
+    }
+    /// Starts a child process and talks to it as to a connection; see
+    /// [`Reactor::connect_process`](crate::Reactor::connect_process).
+    ///
+    /// ```
+    /// use twistlet::Reactor;
+    /// use twistlet::green::GreenClientCreator;
+    ///
+    /// let sort = GreenClientCreator::new(&Reactor::current()).connect_process("sort")?;
+    /// sort.write("pear\napple\n")?;
+    /// sort.lose_write_connection();
+    /// assert_eq!(sort.read_all()?, "apple\npear\n");
+    /// # Ok::<(), twistlet::Failure>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ConnectError::Failed`](crate::ConnectError::Failed) around a
+    /// [`SpawnError`](crate::transport::process::SpawnError);
+    /// [`ReactorError::Stopped`](crate::error::ReactorError::Stopped).
+    ///
+    /// # Blocking
+    /// Until it has started. Interrupted, it is killed.
+    #[track_caller]
+    pub fn connect_process(&self, command: impl Into<Command>) -> Result<GreenTransport<D>> {
+        self.connect(|protocol| self.reactor.connect_process(command, protocol))
+    }
+    /// Standard input and output; see [`Reactor::stdio`](crate::Reactor::stdio).
+    ///
+    /// # Errors
+    /// As `Reactor::stdio`.
+    ///
+    /// # Blocking
+    /// Never.
+    #[track_caller]
+    pub fn stdio(&self) -> Result<GreenTransport<D>> {
+        let handle = Rc::new(Handle(Conn::new()));
+        let transport = self.reactor.stdio(GreenProtocol::new(&handle.0))?;
+        handle.attach(transport, b"");
+        Ok(GreenTransport::with_handle(handle, (self.decoder)()))
+    }
+    /// Open descriptors as a connection; see [`Reactor::adopt_stream`](crate::Reactor::adopt_stream).
+    ///
+    /// # Errors
+    /// As `Reactor::adopt_stream`.
+    ///
+    /// # Blocking
+    /// Never.
+    #[track_caller]
+    pub fn adopt_stream(&self, ends: impl Into<Ends>) -> Result<GreenTransport<D>> {
+        let handle = Rc::new(Handle(Conn::new()));
+        let transport = self.reactor.adopt_stream(ends, GreenProtocol::new(&handle.0))?;
+        handle.attach(transport, b"");
+        Ok(GreenTransport::with_handle(handle, (self.decoder)()))
     }
     #[track_caller]
     fn connect(&self, connect: impl FnOnce(GreenProtocol) -> Deferred<TransportRef>) -> Result<GreenTransport<D>> {

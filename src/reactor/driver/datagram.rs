@@ -1,6 +1,6 @@
 //! Datagram sockets of either driver: UDP and UNIX ones of the system, and those of the network in memory. Used through
 //! `driver::Datagram` by the datagram ports of `transport`. No call here blocks, and none allocates for a UDP datagram.
-use super::{Driver, memory, os};
+use super::{Driver, FileOptions, memory, os, unix};
 use crate::address::Address;
 use socket2::{SockAddr, SockRef};
 use std::io;
@@ -12,7 +12,7 @@ use std::path::Path;
 pub(crate) enum Datagram {
     Udp(mio::net::UdpSocket),
     /// With the path that is removed when it is closed.
-    Unix(mio::net::UnixDatagram, #[allow(dead_code, reason = "it is there to be dropped")] Option<os::BoundPath>),
+    Unix(mio::net::UnixDatagram, #[allow(dead_code, reason = "it is there to be dropped")] Option<unix::BoundPath>),
     Memory(memory::Datagram),
 }
 
@@ -22,6 +22,13 @@ impl Driver {
         match self {
             Driver::Os(_) => os::bind_udp(at, shared),
             Driver::Memory(driver) => driver.bind_udp(at, shared),
+        }
+    }
+    /// Without a path: a socket that has no name.
+    pub(crate) fn bind_unix_datagram(&self, path: Option<&Path>, options: FileOptions) -> io::Result<Datagram> {
+        match self {
+            Driver::Os(_) => unix::bind_datagram(path, options),
+            Driver::Memory(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
     pub(crate) fn register_datagram(&self, socket: &mut Datagram, token: usize) -> io::Result<()> {
@@ -56,7 +63,7 @@ impl Datagram {
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Address)> {
         match self {
             Datagram::Udp(socket) => socket.recv_from(buffer).map(|(n, from)| (n, Address::Udp(from))),
-            Datagram::Unix(socket, _) => socket.recv_from(buffer).map(|(n, from)| (n, os::unix_address(&from))),
+            Datagram::Unix(socket, _) => socket.recv_from(buffer).map(|(n, from)| (n, unix::address(&from))),
             Datagram::Memory(socket) => socket.receive(buffer).map(|(n, from)| (n, Address::Udp(from))),
         }
     }
@@ -97,8 +104,16 @@ impl Datagram {
     pub(crate) fn address(&self) -> io::Result<Address> {
         match self {
             Datagram::Udp(socket) => socket.local_addr().map(Address::Udp),
-            Datagram::Unix(socket, _) => socket.local_addr().map(|address| os::unix_address(&address)),
+            Datagram::Unix(socket, _) => socket.local_addr().map(|address| unix::address(&address)),
             Datagram::Memory(socket) => socket.address().map(Address::Udp),
+        }
+    }
+    /// Whom it is connected with.
+    pub(crate) fn peer(&self) -> Option<Address> {
+        match self {
+            Datagram::Udp(socket) => socket.peer_addr().ok().map(Address::Udp),
+            Datagram::Unix(socket, _) => socket.peer_addr().ok().map(|address| unix::address(&address)),
+            Datagram::Memory(_) => None,
         }
     }
     /// Options of the system's sockets; simulated ones have none.

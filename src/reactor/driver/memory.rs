@@ -77,6 +77,16 @@ impl Handle {
     pub(crate) fn listening(&self) -> Vec<Address> {
         self.0.borrow().listening()
     }
+    /// Where connections were to go, all that were attempted so far.
+    pub(crate) fn attempts(&self) -> Vec<Address> {
+        self.0.borrow().attempts.clone()
+    }
+    pub(crate) fn held(&self) -> Vec<Address> {
+        self.0.borrow().held()
+    }
+    pub(crate) fn let_go(&self, error: Option<i32>) -> bool {
+        self.0.borrow_mut().let_go(error)
+    }
 }
 
 pub(crate) struct Driver {

@@ -1,13 +1,8 @@
 //! The real driver: mio's poller and the system's sockets. Used through `driver::Driver` only.
 use super::{ConnectFault, Datagram, Event, ListenOptions, Listener, Readiness, Socket};
-use crate::address::Address;
-use socket2::{Domain, Protocol, SockAddr, Type};
-use std::fs::Permissions;
+use socket2::{Domain, Protocol, Type};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +11,6 @@ use std::time::Duration;
 const EVENTS: usize = 128;
 /// The token of the waker; no source has it.
 const WAKE: usize = usize::MAX;
-/// Permissions of a socket file that is for its user alone.
-const PRIVATE: u32 = 0o600;
 
 pub(crate) struct Driver {
     poll: mio::Poll,
@@ -73,6 +66,9 @@ impl Driver {
     pub(crate) fn register_readable(&self, source: &mut impl mio::event::Source, token: usize) -> io::Result<()> {
         self.poll.registry().register(source, mio::Token(token), mio::Interest::READABLE)
     }
+    pub(crate) fn register_writable(&self, source: &mut impl mio::event::Source, token: usize) -> io::Result<()> {
+        self.poll.registry().register(source, mio::Token(token), mio::Interest::WRITABLE)
+    }
     pub(crate) fn deregister(&self, source: &mut impl mio::event::Source) -> io::Result<()> {
         self.poll.registry().deregister(source)
     }
@@ -94,10 +90,6 @@ pub(crate) fn connect_tcp(to: SocketAddr, bind: Option<SocketAddr>) -> Result<So
 
 fn in_progress(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINPROGRESS) || error.kind() == io::ErrorKind::WouldBlock
-}
-
-pub(crate) fn connect_unix(path: &Path) -> io::Result<Socket> {
-    mio::net::UnixStream::connect(path).map(Socket::Unix)
 }
 
 fn stream_socket(domain: Domain, protocol: Option<Protocol>) -> io::Result<socket2::Socket> {
@@ -127,76 +119,4 @@ pub(crate) fn bind_udp(at: SocketAddr, shared: bool) -> io::Result<Datagram> {
     }
     socket.bind(&at.into())?;
     Ok(Datagram::Udp(mio::net::UdpSocket::from_std(socket.into())))
-}
-
-/// Adopts a datagram socket of the caller's.
-pub(crate) fn adopt_udp(socket: std::net::UdpSocket) -> io::Result<Datagram> {
-    socket.set_nonblocking(true)?;
-    Ok(Datagram::Udp(mio::net::UdpSocket::from_std(socket)))
-}
-
-/// Adopts a listening socket of the caller's.
-pub(crate) fn adopt_listener(listener: std::net::TcpListener) -> io::Result<Listener> {
-    listener.set_nonblocking(true)?;
-    Ok(Listener::Tcp(mio::net::TcpListener::from_std(listener)))
-}
-
-/// The file of a UNIX listening socket, removed with it, unless somebody else has put another there since.
-#[derive(Debug)]
-pub(crate) struct BoundPath {
-    path: PathBuf,
-    inode: Option<(u64, u64)>,
-}
-impl Drop for BoundPath {
-    fn drop(&mut self) {
-        if self.inode.is_some() && inode(&self.path) == self.inode {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-fn inode(path: &Path) -> Option<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::symlink_metadata(path).ok().map(|data| (data.dev(), data.ino()))
-}
-
-pub(crate) fn listen_unix(path: &Path, backlog: u32, private: bool) -> io::Result<Listener> {
-    let mut socket = stream_socket(Domain::UNIX, None)?;
-    if private {
-        socket = make_private(socket)?;
-    }
-    let address = SockAddr::unix(path)?;
-    match socket.bind(&address) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
-            std::fs::remove_file(path)?;
-            socket.bind(&address)?;
-        }
-        bound => bound?,
-    }
-    let bound = BoundPath { path: path.to_owned(), inode: inode(path) };
-    if private && cfg!(not(target_os = "linux")) {
-        // Where the file does not take its permissions from the socket.
-        std::fs::set_permissions(path, Permissions::from_mode(PRIVATE))?;
-    }
-    socket.listen(backlog.min(i32::MAX as u32) as i32)?;
-    Ok(Listener::Unix(mio::net::UnixListener::from_std(socket.into()), Some(bound)))
-}
-
-/// On Linux the file that `bind` makes has the permissions of the socket: there is no moment at which others could connect.
-fn make_private(socket: socket2::Socket) -> io::Result<socket2::Socket> {
-    let file = std::fs::File::from(OwnedFd::from(socket));
-    // Refused elsewhere, and then `listen_unix` does what can be done.
-    let _ = file.set_permissions(Permissions::from_mode(PRIVATE));
-    Ok(OwnedFd::from(file).into())
-}
-
-/// A socket file nobody listens on any more: its server died without removing it.
-fn is_stale(path: &Path) -> bool {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
-    is_socket
-        && std::os::unix::net::UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-}
-
-pub(crate) fn unix_address(address: &std::os::unix::net::SocketAddr) -> Address {
-    Address::Unix(address.as_pathname().map(Path::to_owned))
 }

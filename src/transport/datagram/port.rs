@@ -9,9 +9,10 @@ use crate::address::Address;
 use crate::deferred::{Deferred, Promise};
 use crate::error::CannotListen;
 use crate::failure::{self, Failure, Result};
-use crate::reactor::driver::{Datagram, Readiness, os};
+use crate::reactor::driver::{Datagram, FileOptions, Readiness, unix};
 use crate::reactor::{About, Core, Kind, Source};
-use crate::transport::destination::{ListenAt, Place};
+use crate::transport::UnixPath;
+use crate::transport::destination::{ListenAt, MAX_PACKET, Place};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::marker::PhantomData;
@@ -57,11 +58,18 @@ pub(super) struct Port {
 }
 
 /// Binds and starts the protocol.
-pub(super) fn listen(core: &Rc<Core>, at: ListenAt, protocol: Box<dyn DatagramProtocol>) -> Result<DatagramPort> {
+pub(in crate::transport) fn listen(
+    core: &Rc<Core>,
+    at: ListenAt,
+    protocol: Box<dyn DatagramProtocol>,
+) -> Result<DatagramPort> {
     let text = at.to_string();
-    let (max_packet, adopted) = (at.max_packet, matches!(at.place, Place::AdoptedUdp(_)));
+    let (max_packet, adopted) = (at.max_packet, matches!(at.place, Place::Adopted(_)));
     match bind(core, at) {
-        Ok(socket) => open(core, socket, protocol, max_packet, adopted),
+        Ok(socket) => {
+            let peer = if adopted { socket.peer() } else { None };
+            open(core, socket, protocol, peer, max_packet, adopted)
+        }
         Err(error) => {
             failure::drop_quietly(protocol);
             Err(CannotListen::new(text, error).into())
@@ -69,11 +77,31 @@ pub(super) fn listen(core: &Rc<Core>, at: ListenAt, protocol: Box<dyn DatagramPr
     }
 }
 
+/// A UNIX socket without a name, connected.
+pub(in crate::transport) fn connect_unix(
+    core: &Rc<Core>,
+    to: UnixPath,
+    protocol: Box<dyn DatagramProtocol>,
+) -> Result<DatagramPort> {
+    let max_packet = to.max_packet.unwrap_or(MAX_PACKET);
+    let socket = core.driver().bind_unix_datagram(None, FileOptions::default());
+    let connected = socket.and_then(|socket| socket.connect_path(&to.path).map(|()| socket));
+    let peer = Address::Unix(Some(to.path));
+    match connected {
+        Ok(socket) => open(core, socket, protocol, Some(peer), max_packet, false),
+        Err(error) => {
+            failure::drop_quietly(protocol);
+            Err(CannotListen::new(peer, error).into())
+        }
+    }
+}
+
 fn bind(core: &Rc<Core>, at: ListenAt) -> io::Result<Datagram> {
     match at.place {
         Place::Socket(address) => core.driver().bind_udp(address, at.reuse_port),
-        Place::AdoptedUdp(socket) => os::adopt_udp(socket),
-        Place::Unix(_) | Place::Adopted(_) | Place::Text(_) => Err(io::Error::new(
+        Place::Unix(path) => core.driver().bind_unix_datagram(Some(&path), at.file),
+        Place::Adopted(socket) => unix::adopt_datagram(socket),
+        Place::Text(_) => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "this is no place for datagrams: give a port, a literal address and a port, or a socket address",
         )),
@@ -81,10 +109,11 @@ fn bind(core: &Rc<Core>, at: ListenAt) -> io::Result<Datagram> {
 }
 
 /// Puts a socket on the reactor and tells the protocol.
-pub(super) fn open(
+fn open(
     core: &Rc<Core>,
     mut socket: Datagram,
     protocol: Box<dyn DatagramProtocol>,
+    peer: Option<Address>,
     max_packet: usize,
     adopted: bool,
 ) -> Result<DatagramPort> {
@@ -104,7 +133,7 @@ pub(super) fn open(
         adopted,
         protocol: RefCell::new(Some(protocol)),
         address: RefCell::new(address),
-        peer: RefCell::default(),
+        peer: RefCell::new(peer),
         max_packet,
         state: Cell::new(State::Open),
         started: Cell::new(false),

@@ -120,7 +120,10 @@ impl fmt::Display for DnsError {
                 write!(f, "no name server could look {name} up: the last one sent no valid answer")
             }
             Self::TimedOut { name, after } => {
-                write!(f, "looking {name} up: no name server answered in {after:?}; are those in /etc/resolv.conf reachable?")
+                write!(
+                    f,
+                    "looking {name} up: no name server answered in {after:?}; are those in /etc/resolv.conf reachable?"
+                )
             }
             Self::Unreachable { name } => {
                 write!(f, "looking {name} up: no name server could be reached; are those in /etc/resolv.conf right?")

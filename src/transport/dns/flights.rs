@@ -137,7 +137,7 @@ impl Flights {
                 self.note(key, Ok(Rc::clone(&records)), ttl);
                 Ok(Found::Records(records))
             }
-            Reply::Alias { target, steps, .. } => Ok(Found::Alias(target, steps)),
+            Reply::Alias { target, steps } => Ok(Found::Alias(target, steps)),
             Reply::NoSuchName(ttl) => negative(DnsError::NoSuchName { name }, ttl),
             Reply::NoRecords(ttl) => negative(DnsError::NoRecords { name, kind }, ttl),
             Reply::TooManyAliases => Err(DnsError::TooManyAliases { name }.into()),

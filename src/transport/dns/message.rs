@@ -29,7 +29,7 @@ pub(super) enum Reply {
     /// The records, and how long all of this holds.
     Records(Vec<Record>, Duration),
     /// The name is an alias of another, about which the answer says nothing; after so many steps.
-    Alias { target: Name, steps: usize, holds: Duration },
+    Alias { target: Name, steps: usize },
     /// There is no such name, as may be relied on for some time.
     NoSuchName(Duration),
     /// It has no such records.
@@ -118,7 +118,8 @@ impl Question {
         }
         let (mut name, mut steps, mut holds) = (&self.name, 0, u32::MAX);
         loop {
-            let ours = || message.answers.iter().filter(|record| record.dns_class == DNSClass::IN && record.name == *name);
+            let ours =
+                || message.answers.iter().filter(|record| record.dns_class == DNSClass::IN && record.name == *name);
             let found: Vec<&rr::Record> = ours().filter(|record| self.wants(record)).collect();
             if !found.is_empty() {
                 let holds = found.iter().map(|record| record.ttl).min().unwrap_or(0).min(holds);
@@ -144,7 +145,7 @@ impl Question {
         } else if start.is_some() {
             Reply::NoRecords(negative)
         } else if steps > 0 {
-            Reply::Alias { target: name.clone(), steps, holds: record::ttl(holds) }
+            Reply::Alias { target: name.clone(), steps }
         } else if message.metadata.authoritative || message.metadata.recursion_available {
             Reply::NoRecords(negative)
         } else {

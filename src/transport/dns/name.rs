@@ -11,11 +11,8 @@ pub(super) fn parse(text: &str) -> Result<Name, DnsError> {
     if text.is_empty() || text.len() > 4 * 255 {
         return Err(invalid());
     }
-    let name = if text.is_ascii() {
-        Name::from_labels(labels(text).ok_or_else(invalid)?)
-    } else {
-        Name::from_utf8(text)
-    };
+    let name =
+        if text.is_ascii() { Name::from_labels(labels(text).ok_or_else(invalid)?) } else { Name::from_utf8(text) };
     let mut name = name.map_err(|_| invalid())?;
     name.set_fqdn(true);
     Ok(name)

@@ -1,5 +1,5 @@
 //! How connections end: everybody is told once, and what was sent reaches the peer even while it goes on sending.
-use super::{EOF, FAILING, LOST, Stream};
+use super::{ADOPTED, EOF, FAILING, LOST, SHARED, Stream};
 use crate::clock::DelayedCall;
 use crate::error::ConnectionClosed;
 use crate::failure;
@@ -34,20 +34,18 @@ impl Stream {
             failure::report("a producer", &failure);
         }
         self.host();
+        self.start_at_last();
         let ourselves = self.core.source(self.token);
         match (self.socket.take(), &reason) {
             (Some(socket), _) if reset => {
                 socket.reset_on_close();
-                drop(socket);
-                drop(self.core.remove_source(self.token));
+                self.close(socket);
             }
-            (Some(socket), ConnectionClosed::Lost(_)) => {
-                drop(socket);
-                drop(self.core.remove_source(self.token));
-            }
+            (Some(socket), ConnectionClosed::Lost(_)) => self.close(socket),
             (Some(socket), _) => self.part(socket),
             (None, _) => drop(self.core.remove_source(self.token)),
         }
+        drop(self.descriptors.take());
         // Of what is dropped here some is the user's.
         let unsent = std::mem::take(&mut *self.out.borrow_mut());
         failure::drop_quietly(unsent);
@@ -63,27 +61,33 @@ impl Stream {
         drop(ourselves);
     }
 
+    fn close(&self, socket: Socket) {
+        close(&self.core, socket, self.has(ADOPTED | SHARED));
+        drop(self.core.remove_source(self.token));
+    }
     /// Closes the socket. With unread input that would be a reset, and what the peer has not received yet would be lost to
     /// it: then the socket stays a while under our token, though the connection is over for everybody else.
     fn part(&self, socket: Socket) {
-        let still_sends = !self.has(EOF) && matches!(socket.read(&mut [0; 4096]), Ok(1..));
+        let asks = !self.has(EOF) && socket.as_pipe().is_none();
+        let still_sends = asks && matches!(socket.read(&mut [0; 4096]), Ok(1..));
         if !still_sends {
-            drop(socket);
-            return drop(self.core.remove_source(self.token));
+            return self.close(socket);
         }
         // Fails only when the peer has gone, which reading will tell.
         let _ = socket.shutdown(Shutdown::Write);
-        let token = self.token;
+        let (token, shared) = (self.token, self.has(SHARED));
         let core = Rc::downgrade(&self.core);
         let late = self.core.schedule(
             LINGER,
             Box::new(move || {
-                if let Some(core) = core.upgrade() {
-                    drop(core.remove_source(token));
+                if let Some(core) = core.upgrade()
+                    && let Some(lingering) = core.source(token)
+                {
+                    lingering.shut(&core);
                 }
             }),
         );
-        self.core.install_source(token, Rc::new(Lingering { token, socket: RefCell::new(Some(socket)), late }));
+        self.core.install_source(token, Rc::new(Lingering { token, socket: RefCell::new(Some(socket)), shared, late }));
         self.core.dispatch_again(token);
     }
 }
@@ -92,7 +96,15 @@ impl Stream {
 struct Lingering {
     token: usize,
     socket: RefCell<Option<Socket>>,
+    shared: bool,
     late: DelayedCall,
+}
+
+/// A socket whose descriptor others share is still watched after it is closed, unless told not to be.
+fn close(core: &Core, mut socket: Socket, shared: bool) {
+    if shared {
+        core.driver().deregister_socket(&mut socket);
+    }
 }
 
 impl Source for Lingering {
@@ -130,7 +142,9 @@ impl Source for Lingering {
     fn shut(&self, core: &Rc<Core>) {
         self.late.cancel();
         let socket = self.socket.take();
-        drop(socket);
+        if let Some(socket) = socket {
+            close(core, socket, self.shared);
+        }
         drop(core.remove_source(self.token));
     }
     /// A graceful shutdown is about answers that arrive.

@@ -4,7 +4,6 @@ use super::{
 };
 use crate::error::ConnectionClosed;
 use crate::failure;
-use std::net::Shutdown;
 
 impl Stream {
     /// Sends what waits. Returns whether nothing is left and the connection still lives.
@@ -12,11 +11,18 @@ impl Stream {
         if self.has(BLOCKED) {
             return self.out.borrow().is_empty();
         }
+        if self.descriptors.borrow().is_some() && !self.send_descriptors() {
+            return false;
+        }
         let sent = {
             let mut out = self.out.borrow_mut();
             let socket = self.socket.borrow();
             let Some(socket) = &*socket else { return false };
-            out.send(|data| socket.write(data), |parts| socket.write_vectored(parts))
+            out.send(
+                |data| socket.write(data),
+                |parts| socket.write_vectored(parts),
+                |part| socket.send_file(part.file(), part.position(), part.left()),
+            )
         };
         let spent = self.out.borrow_mut().take_spent();
         if !spent.is_empty() {
@@ -37,7 +43,7 @@ impl Stream {
                 false
             }
             Err(error) => {
-                self.end(ConnectionClosed::from_io(&error));
+                self.write_failed(&error);
                 false
             }
         }
@@ -103,12 +109,15 @@ impl Stream {
             }
             // A producer that goes on holds the close back until it unregisters.
         } else if self.has(DISCONNECTING) {
-            self.end(ConnectionClosed::Done);
+            self.end(self.in_order());
         } else if self.has(WRITE_LOSING) && !self.has(WRITE_LOST) {
             self.set(WRITE_LOST);
             if let Some(socket) = &*self.socket.borrow() {
                 // Fails only when the peer has gone, which reading will tell.
-                let _ = socket.shutdown(Shutdown::Write);
+                let _ = self.core.driver().close_writer(socket);
+            }
+            if self.only_writes() {
+                return self.end(ConnectionClosed::Done);
             }
             let name = self.name.get();
             if let Err(failure) = wire::notify(name, move |protocol| protocol.write_connection_lost(name)) {

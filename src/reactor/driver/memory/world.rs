@@ -18,6 +18,8 @@ const ANY_PORT: std::ops::RangeInclusive<u16> = 49152..=65535;
 pub(crate) struct Faults {
     pub(crate) refuse: bool,
     pub(crate) blackhole: bool,
+    /// Attempts wait until the test says what becomes of them.
+    pub(crate) hold: bool,
     /// The most one call moves.
     pub(crate) io_limit: Option<usize>,
     /// The next so many accepts fail with this.
@@ -97,6 +99,10 @@ pub(crate) struct World {
     pub(super) mailboxes: BTreeMap<u64, Mailbox>,
     pub(super) agenda: BTreeMap<(Instant, u64), Packet>,
     ready: VecDeque<u64>,
+    /// Where TCP connections were to go.
+    pub(super) attempts: Vec<Address>,
+    /// Attempts that wait for the test.
+    held: VecDeque<u64>,
 }
 
 pub(super) fn errno(errno: i32) -> io::Error {
@@ -159,6 +165,7 @@ impl World {
             faults: Faults {
                 refuse: false,
                 blackhole: false,
+                hold: false,
                 io_limit: None,
                 accepts: (0, 0),
                 writes: (0, 0),
@@ -175,6 +182,8 @@ impl World {
             mailboxes: BTreeMap::new(),
             agenda: BTreeMap::new(),
             ready: VecDeque::new(),
+            attempts: Vec::new(),
+            held: VecDeque::new(),
         }
     }
     pub(super) fn number(&mut self) -> u64 {
@@ -387,12 +396,35 @@ impl World {
         let mut end = End::new(Address::Tcp(local), Address::Tcp(to), self.faults.capacity, self.now);
         end.owns_port = true;
         self.ends.insert(client, end);
+        self.attempts.push(Address::Tcp(to));
+        if self.faults.hold {
+            self.held.push_back(client);
+            return Ok(client);
+        }
         match (self.faults.blackhole, self.faults.refuse) {
             (true, _) => {}
             (false, true) => self.send(Packet::Refusal { to: client, errno: libc::ECONNREFUSED }),
             (false, false) => self.send(Packet::Ask { client }),
         }
         Ok(client)
+    }
+    /// The first attempt that waits for the test goes on, or fails with the error number given. `false`: none waits.
+    pub(super) fn let_go(&mut self, error: Option<i32>) -> bool {
+        while let Some(client) = self.held.pop_front() {
+            // Those that were given up meanwhile are not there any more.
+            if self.ends.contains_key(&client) {
+                self.send(match error {
+                    None => Packet::Ask { client },
+                    Some(errno) => Packet::Refusal { to: client, errno },
+                });
+                return true;
+            }
+        }
+        false
+    }
+    /// Where to those lead that wait.
+    pub(super) fn held(&self) -> Vec<Address> {
+        self.held.iter().filter_map(|client| self.ends.get(client)).map(|end| end.remote.clone()).collect()
     }
     /// Decided at once, as on a real system.
     pub(super) fn connect_unix(&mut self, path: &Path) -> io::Result<u64> {

@@ -1,5 +1,5 @@
-//! One factory behind several attempts, or behind a layer: it is started once, and stopped when the last who uses it has
-//! left. Endpoints use it; nothing of it is public.
+//! One factory behind several connection attempts, or behind protocols that build theirs later: it is started once, and
+//! stopped when the last who uses it has left. Nothing of it is public.
 use crate::address::Address;
 use crate::failure;
 use crate::transport::{Factory, Protocol};
@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 #[derive(Clone)]
-pub(super) struct SharedFactory(Rc<Inner>);
+pub(crate) struct SharedFactory(Rc<Inner>);
 
 struct Inner {
     /// Out while it runs.
@@ -22,7 +22,7 @@ impl Drop for Inner {
 }
 
 impl SharedFactory {
-    pub(super) fn new(factory: Box<dyn Factory>) -> Self {
+    pub(crate) fn new(factory: Box<dyn Factory>) -> Self {
         SharedFactory(Rc::new(Inner { factory: RefCell::new(Some(factory)), users: Cell::new(0) }))
     }
     fn with<R>(&self, call: impl FnOnce(&mut dyn Factory) -> R) -> Option<R> {
@@ -36,16 +36,16 @@ impl SharedFactory {
         }
     }
     /// Somebody uses it from now on; a panic of `start_factory` is logged.
-    pub(super) fn enter(&self) {
+    pub(crate) fn enter(&self) {
         self.contained("start_factory", Self::begin);
     }
     /// Somebody uses it no more; a panic of `stop_factory` is logged.
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.contained("stop_factory", Self::end);
     }
     fn contained(&self, what: &str, call: impl FnOnce(&Self)) {
         if let Err(panicked) = failure::catch(|| call(self)) {
-            failure::report(format_args!("{what} of an endpoint's factory"), &panicked);
+            failure::report(format_args!("{what} of a shared factory"), &panicked);
         }
     }
     fn begin(&self) {
