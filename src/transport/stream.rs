@@ -18,7 +18,7 @@ use crate::reactor::driver::{Readiness, Socket};
 use crate::reactor::{About, Core, Kind, Source};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -195,6 +195,13 @@ impl Stream {
     fn try_write(&self, data: &[u8]) -> io::Result<usize> {
         match &*self.socket.borrow() {
             Some(socket) => socket.write(data),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn try_write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &*self.socket.borrow() {
+            Some(socket) => socket.write_vectored(parts),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
