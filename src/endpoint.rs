@@ -2,17 +2,26 @@
 //! one place, or leaves it to a string (Twisted's `internet.endpoints`).
 //!
 //! An endpoint never fails when it is made or used: what is wrong with it arrives in the Deferred.
+pub(crate) mod activated;
 mod description;
 mod hostname;
+pub(crate) mod inheritance;
+#[cfg(feature = "dns")]
+pub mod srv;
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 mod unix;
 mod wrapped;
 
+pub use activated::ActivatedServerEndpoint;
 pub use description::{
     Arguments, Descriptions, ParseError, ParseReason, Value, client_from_string, quote, server_from_string,
 };
 pub use hostname::HostnameEndpoint;
 pub use tcp::{TcpClientEndpoint, TcpServerEndpoint};
+#[cfg(feature = "tls")]
+pub use tls::{TlsClientEndpoint, TlsServerEndpoint, wrap_client_tls, wrap_server_tls};
 pub use unix::{UnixClientEndpoint, UnixServerEndpoint};
 pub use wrapped::{WrappedClientEndpoint, WrappedServerEndpoint, wrap_client, wrap_server};
 
@@ -58,9 +67,18 @@ fn connect_error<T>(failure: Failure) -> Result<T> {
 }
 fn as_connect_error(failure: Failure) -> ConnectError {
     match failure.check() {
+        #[cfg(feature = "tls")]
+        Some(ConnectionClosed::Failed(cause)) if cause.is::<crate::transport::tls::TlsError>() => {
+            ConnectError::Tls(cause.clone())
+        }
         // What `connection_made` panicked with.
         Some(ConnectionClosed::Failed(cause)) => ConnectError::from_failure(cause.clone()),
         _ => ConnectError::from_failure(failure),
+    }
+}
+impl<E: ClientEndpoint + ?Sized> ClientEndpoint for &E {
+    fn connect_boxed(&self, factory: Box<dyn Factory>) -> Deferred<TransportRef> {
+        (**self).connect_boxed(factory)
     }
 }
 impl<E: ClientEndpoint + ?Sized> ClientEndpoint for Box<E> {
@@ -84,6 +102,11 @@ pub trait ServerEndpoint {
         Self: Sized,
     {
         self.listen_boxed(Box::new(factory))
+    }
+}
+impl<E: ServerEndpoint + ?Sized> ServerEndpoint for &E {
+    fn listen_boxed(&self, factory: Box<dyn Factory>) -> Deferred<Listening> {
+        (**self).listen_boxed(factory)
     }
 }
 impl<E: ServerEndpoint + ?Sized> ServerEndpoint for Box<E> {

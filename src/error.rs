@@ -329,6 +329,15 @@ pub struct Busy {
     pub refused: String,
 }
 
+/// Descriptors were to be sent, and there was no byte to go with each of them (Twisted's `FileDescriptorOverrun`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescriptorOverrun {
+    /// Descriptors that waited.
+    pub descriptors: usize,
+    /// Bytes that waited.
+    pub bytes: usize,
+}
+
 /// A line grew above the limit before its end came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineTooLong {
@@ -381,6 +390,7 @@ messages! {
     Gone { Self => "the shared object is gone: its last owner dropped it" }
     Deadlock { Self { report } => "deadlock: nothing can ever wake this call\n{report}" }
     Busy { Self { holder, refused } => "{refused} cannot wait here: {holder} does, and one descriptor serves one reader and one writer" }
+    DescriptorOverrun { Self { descriptors, bytes } => "{descriptors} descriptors were to be sent with {bytes} bytes: write at least one byte for each, in the same callback" }
     LineTooLong { Self { limit } => "a line is longer than the limit of {limit} bytes; raise max_length if such lines are to be taken" }
 }
 impl fmt::Display for AllFailed {

@@ -94,6 +94,8 @@ pub mod transport;
 pub mod backdoor;
 pub mod debug;
 
+#[cfg(feature = "dns")]
+pub use crate::endpoint::srv::{SrvConnector, SrvTarget};
 pub use block::{Waitable, block_on, block_on_future};
 pub use channel::Channel;
 pub use event::Event;

@@ -6,8 +6,11 @@
 //! | `LineReceiver`, `LineOnlyReceiver` | [`LineReceiver`], [`LineOnlyReceiver`] around a [`LineHandler`]; [`Lines`] as a codec |
 //! | `NetstringReceiver` | [`Framed`]`::new(`[`Netstrings`]`::new(), handler)` |
 //! | `Int8StringReceiver`, `Int16StringReceiver`, `Int32StringReceiver` | [`Framed`]`::new(`[`Int32Strings`]`::new(), handler)`, and so on |
+//! | `FileSender` | [`FileSender`] |
 //! | their `recvd` | [`Unread`], which [`Framed::with_unread`] gives the handler |
 pub mod codec;
+mod file_sender;
+mod forward;
 mod framed;
 mod inbox;
 pub mod line;
@@ -20,9 +23,11 @@ mod shared_factory;
 pub use codec::{
     Chunks, Decoder, Encoder, FrameError, Int8Strings, Int16Strings, Int32Strings, Int64Strings, Lines, Netstrings, Raw,
 };
+pub use file_sender::{FileSender, Sent, TransferStopped};
 pub use framed::{Framed, Handler, Unread};
 pub use inbox::{Inbox, Received};
 pub use line::{LineHandler, LineOnlyReceiver, LineReceiver, LineTransport};
 pub use pull::{PullFactory, PullTransport};
 
+pub(crate) use forward::{Forward, Hooks};
 pub(crate) use shared_factory::SharedFactory;

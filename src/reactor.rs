@@ -39,7 +39,6 @@ pub(crate) use list::Listed;
 pub(crate) use pulse::Kind;
 #[cfg(feature = "green")]
 pub(crate) use pulse::{Holder as PulseHolder, Names};
-#[cfg(feature = "green")]
 pub(crate) use signals::Subscription;
 pub(crate) use sources::{About, Source};
 

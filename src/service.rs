@@ -5,22 +5,30 @@
 //! |---|---|
 //! | `Service` | [`Service`], held by a [`ServiceHandle`], which has the name, the parent and whether it runs |
 //! | `MultiService`, `Application` | [`MultiService`] |
+//! | `twistd`, `app.run` | [`Application`], [`run_application`] |
 //! | `svc.setServiceParent(parent)`, `disownServiceParent()` | [`ServiceHandle::set_parent`], [`ServiceHandle::disown`] |
+mod application;
 mod client;
 mod connection;
 mod error;
 mod handle;
+mod listeners;
 mod multi;
 mod server;
+mod successor;
+pub mod systemd;
 mod timer;
 mod watched;
 
+pub use application::{Application, RestartSignal, run_application};
 pub use client::{ClientService, ExponentialBackoff, RetryPolicy};
 pub use connection::ConnectionService;
 pub use error::{ServiceError, ServicesFailed};
 pub use handle::ServiceHandle;
+pub use listeners::{Listeners, ListenersEndpoint};
 pub use multi::MultiService;
 pub use server::StreamServerEndpointService;
+pub use successor::RestartError;
 pub use timer::{CooperatorService, TimerService};
 
 use crate::deferred::Deferred;

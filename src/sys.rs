@@ -20,8 +20,9 @@
 //!    whether it has begun, and the floors above ask it wherever the thread's own stack switches to what was suspended.
 //! 6. A saved context is taken out of its block as it is resumed, so none is resumed twice.
 //!
-//! `descriptor`, `pidfd`, `spawn` and `terminal` are system calls that the callback core needs too; the rest is there with
-//! `green` only.
+//! `ancillary`, `descriptor`, `inherited`, `monotonic`, `pidfd`, `spawn` and `terminal` are system calls that the callback core
+//! needs too; the rest is there with `green` only.
+pub(crate) mod ancillary;
 #[cfg(feature = "green")]
 mod block;
 pub(crate) mod descriptor;
@@ -33,6 +34,8 @@ mod fiber;
 mod fork;
 #[cfg(feature = "green")]
 mod frames;
+pub(crate) mod inherited;
+pub(crate) mod monotonic;
 #[cfg(feature = "green")]
 mod overflow;
 pub(crate) mod pidfd;

@@ -11,6 +11,7 @@ mod destination;
 #[cfg(feature = "dns")]
 pub mod dns;
 mod factory;
+mod file_part;
 mod handle;
 mod names;
 mod outbox;
@@ -35,6 +36,7 @@ pub use datagram::{DatagramError, DatagramPort, DatagramProtocol, Interface, Tar
 pub use descriptors::Ends;
 pub use destination::{Destination, ListenAt};
 pub use factory::{ClientFactory, Factory, FromFn, from_fn};
+pub use file_part::FilePart;
 pub use handle::TransportRef;
 pub use port::ListeningPort;
 pub use producer::{Producer, PullProducer, Registered};
@@ -44,9 +46,11 @@ pub use unix::UnixPath;
 pub use wire::Wire;
 
 pub(crate) use connect_protocol::connect_once;
+#[cfg(feature = "dns")]
+pub(crate) use connector::connect_found;
+pub(crate) use protocol::refuse_descriptor;
 pub(crate) use wire::Flow;
 
-#[cfg(any(feature = "green", feature = "tls"))]
 pub(crate) use stream::HIGH_WATER;
 
 use crate::failure::Result;

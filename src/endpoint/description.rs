@@ -9,6 +9,8 @@ mod clients;
 mod error;
 mod servers;
 mod text;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use arguments::{Arguments, Value};
 pub use error::{ParseError, ParseReason};
@@ -30,10 +32,11 @@ use text::Text;
 /// |---|---|
 /// | `tcp` | `host`, `port`; `timeout` in seconds (30), `bindAddress` (an IP address). A name is tried at all its addresses, as [`HostnameEndpoint`](super::HostnameEndpoint) does |
 /// | `tcp6` | the same, IPv6 alone |
-/// | `unix` | `path`; `timeout` |
+/// | `unix` | `path`; `timeout`, `lockfile` (1: only if the server holds it) |
+/// | `tls`, `ssl` | with the feature of that name: `host`, `port`, `timeout`, `bindAddress` as `tcp`; `trustRoots`, a PEM file or a folder of such (the system's); `certificate` and `privateKey`, PEM files; `endpoint`, a description of what to connect to instead, `host` being the server's name alone |
 ///
 /// Nothing is opened, looked up or read before [`connect`](ClientEndpoint::connect): what is wrong with a host or a file
-/// arrives there.
+/// arrives there. The files of `tls` are read at the first connect, those of a server each time it begins to listen.
 ///
 /// ```
 /// use twistlet::Reactor;
@@ -62,7 +65,8 @@ pub fn client_from_string(reactor: &Reactor, text: &str) -> Result<Box<dyn Clien
 /// |---|---|
 /// | `tcp` | `port`; `interface` (an IPv4 address, or IPv6; all of IPv4), `backlog` (1,024) |
 /// | `tcp6` | the same; `interface` is `::`, all there are |
-/// | `unix` | `path` |
+/// | `unix` | `path`; `mode` in octal (what the umask leaves), `backlog`, `lockfile` (1: as long as it listens it holds the lock `PATH.lock`) |
+/// | `tls`, `ssl` | with the feature `tls`: `port`, `interface`, `backlog` as `tcp`; the PEM files `privateKey` (`server.pem`), `certKey` (the same file) and `extraCertChain`; `endpoint`, a description of where to listen instead |
 /// | `haproxy` | a description of its own, all that follows: connections begin with a PROXY header, see [`ProxyFactory`](crate::protocols::proxy::ProxyFactory) |
 ///
 /// ```
@@ -116,6 +120,8 @@ impl Descriptions {
         let mut kinds = Descriptions::none();
         clients::add(&mut kinds);
         servers::add(&mut kinds);
+        #[cfg(feature = "tls")]
+        tls::add(&mut kinds);
         kinds
     }
     /// No kind at all: for programs that allow only what they name.

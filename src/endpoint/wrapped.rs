@@ -1,9 +1,10 @@
 //! Endpoints around endpoints: what connections begin with, or run through, whatever they run over.
 use super::{ClientEndpoint, Listening, ServerEndpoint, as_connect_error};
 use crate::address::Address;
-use crate::deferred::{Deferred, Promise};
+use crate::deferred::{Canceller, Deferred, Promise};
 use crate::error::{ConnectError, ConnectionClosed};
 use crate::failure::{self, Failure};
+use crate::protocols::{Forward, Hooks};
 use crate::transport::{Factory, Protocol, TransportRef};
 use std::cell::Cell;
 use std::fmt;
@@ -43,8 +44,9 @@ pub fn wrap_server<E: ServerEndpoint, F: Factory + 'static>(
     WrappedServerEndpoint { endpoint, wrap: Rc::new(move |factory| Box::new(wrap(factory))) }
 }
 
-/// Connects to `endpoint` with what `wrap` makes of the factory. The Deferred fires when the innermost protocol, that of the
-/// factory, has had its `connection_made`, and with the transport that it was told; a connection that ends before fails it.
+/// Connects to `endpoint` with what `wrap` makes of the factory. The Deferred fires when that of `endpoint` has, and the
+/// innermost protocol, that of the factory, has had its `connection_made`; with the transport that this one was told. A
+/// connection that ends before fails it.
 pub fn wrap_client<E: ClientEndpoint, F: Factory + 'static>(
     endpoint: E,
     wrap: impl Fn(Box<dyn Factory>) -> F + 'static,
@@ -62,39 +64,60 @@ impl<E: ServerEndpoint> ServerEndpoint for WrappedServerEndpoint<E> {
 }
 impl<E: ClientEndpoint> ClientEndpoint for WrappedClientEndpoint<E> {
     fn connect_boxed(&self, factory: Box<dyn Factory>) -> Deferred<TransportRef> {
-        let wait = Rc::new(Wait { promise: Cell::new(None), lower: Cell::new(None) });
-        let inner = Watched { factory, wait: Rc::clone(&wait), part: Part::Inner };
-        let factory = match failure::catch(|| (self.wrap)(Box::new(inner))) {
-            Ok(factory) => factory,
-            Err(panicked) => return Deferred::fail(ConnectError::Failed(panicked)),
-        };
-        let outer = Watched { factory, wait: Rc::clone(&wait), part: Part::Outer };
-        let (promise, deferred) = Deferred::new();
-        // Before anything can happen, what may happen at once included.
-        let cancelled = Rc::downgrade(&wait);
-        let lower = Rc::new(Cell::new(None));
-        let attempt = Rc::clone(&lower);
-        promise.on_cancel(move || {
-            let canceller: Option<crate::deferred::Canceller> = attempt.take();
-            if let Some(canceller) = canceller {
-                canceller.cancel();
-            }
-            if let Some(wait) = cancelled.upgrade() {
-                if let Some(made) = wait.lower.get() {
-                    made.abort_connection();
-                }
-                wait.fail(ConnectError::Cancelled);
-            }
-        });
-        wait.promise.set(Some(promise));
-        let connecting = self.endpoint.connect_boxed(Box::new(outer));
-        lower.set(Some(connecting.canceller()));
-        let _ = connecting.add_both(move |outcome| match outcome {
-            Ok(transport) => wait.lower.set(Some(transport)),
-            Err(failure) => wait.fail(as_connect_error(failure)),
-        });
-        deferred
+        connect(&self.endpoint, factory, Until::Made, |factory| (self.wrap)(factory))
     }
+}
+
+/// When a wrapped connection has come about: after which callback of the innermost protocol.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    Made,
+    #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "for TLS"))]
+    Secured,
+}
+
+/// Connects to `endpoint` with what `wrap` makes of the factory.
+pub(super) fn connect(
+    endpoint: &impl ClientEndpoint,
+    factory: Box<dyn Factory>,
+    until: Until,
+    wrap: impl FnOnce(Box<dyn Factory>) -> Box<dyn Factory>,
+) -> Deferred<TransportRef> {
+    let wait = Rc::new(Wait::default());
+    let inner = Watched { factory, wait: Rc::clone(&wait), part: Part::Inner(until) };
+    let factory = match failure::catch(|| wrap(Box::new(inner))) {
+        Ok(factory) => factory,
+        Err(panicked) => return Deferred::fail(ConnectError::Failed(panicked)),
+    };
+    let outer = Watched { factory, wait: Rc::clone(&wait), part: Part::Outer };
+    let (promise, deferred) = Deferred::new();
+    // Before anything can happen, what may happen at once included.
+    let cancelled = Rc::downgrade(&wait);
+    let lower = Rc::new(Cell::new(None));
+    let attempt = Rc::clone(&lower);
+    promise.on_cancel(move || {
+        let canceller: Option<Canceller> = attempt.take();
+        if let Some(canceller) = canceller {
+            canceller.cancel();
+        }
+        if let Some(wait) = cancelled.upgrade() {
+            if let Some(made) = wait.lower.get() {
+                made.abort_connection();
+            }
+            wait.fail(ConnectError::Cancelled);
+        }
+    });
+    wait.promise.set(Some(promise));
+    let connecting = endpoint.connect_boxed(Box::new(outer));
+    lower.set(Some(connecting.canceller()));
+    let _ = connecting.add_both(move |outcome| match outcome {
+        Ok(transport) => {
+            wait.lower.set(Some(transport));
+            wait.reached();
+        }
+        Err(failure) => wait.fail(as_connect_error(failure)),
+    });
+    deferred
 }
 impl<E: fmt::Debug> fmt::Debug for WrappedServerEndpoint<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,13 +130,22 @@ impl<E: fmt::Debug> fmt::Debug for WrappedClientEndpoint<E> {
     }
 }
 
-/// Who waits for a wrapped connection.
+/// Who waits for a wrapped connection: until the innermost protocol is as far as it should be, and the endpoint below has said
+/// that its own part is done.
+#[derive(Default)]
 struct Wait {
     promise: Cell<Option<Promise<TransportRef>>>,
-    /// The connection of the endpoint below, once it is there.
     lower: Cell<Option<TransportRef>>,
+    inner: Cell<Option<TransportRef>>,
 }
 impl Wait {
+    fn reached(&self) {
+        if let (Some(_), Some(transport)) = (self.lower.get(), self.inner.get())
+            && let Some(promise) = self.promise.take()
+        {
+            promise.callback(transport);
+        }
+    }
     fn fail(&self, error: ConnectError) {
         if let Some(promise) = self.promise.take() {
             promise.errback(error);
@@ -121,21 +153,22 @@ impl Wait {
     }
 }
 
-/// Where a protocol stands: the outer one knows how the connection ends, the inner one when it has begun.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Where a protocol stands. The inner one knows when its connection has begun, and why it ends; the outer one that it ends,
+/// though there may be no inner one yet.
+#[derive(Clone, Copy)]
 enum Part {
-    Inner,
+    Inner(Until),
     Outer,
 }
-struct Watched<T> {
-    factory: T,
+struct Watched {
+    factory: Box<dyn Factory>,
     wait: Rc<Wait>,
     part: Part,
 }
-impl Factory for Watched<Box<dyn Factory>> {
+impl Factory for Watched {
     fn build_protocol(&mut self, peer: &Address) -> Option<Box<dyn Protocol>> {
         match self.factory.build_protocol(peer) {
-            Some(inner) => Some(Box::new(Watcher { inner, wait: Rc::clone(&self.wait), part: self.part })),
+            Some(inner) => Some(Forward::boxed(inner, Watch { wait: Rc::clone(&self.wait), part: self.part })),
             None => {
                 // Of a layer that asks later, the connection is there already.
                 self.wait.fail(ConnectError::NoProtocol);
@@ -151,39 +184,26 @@ impl Factory for Watched<Box<dyn Factory>> {
     }
 }
 
-struct Watcher {
-    inner: Box<dyn Protocol>,
+struct Watch {
     wait: Rc<Wait>,
     part: Part,
 }
-impl Protocol for Watcher {
-    fn connection_made(&mut self, transport: TransportRef) {
-        self.inner.connection_made(transport);
-        if self.part == Part::Inner
-            && let Some(promise) = self.wait.promise.take()
-        {
-            promise.callback(transport);
+impl Watch {
+    fn reached(&self, until: Until, transport: TransportRef) {
+        if matches!(self.part, Part::Inner(wanted) if wanted == until) {
+            self.wait.inner.set(Some(transport));
+            self.wait.reached();
         }
     }
-    fn data_received(&mut self, transport: TransportRef, data: &[u8]) {
-        self.inner.data_received(transport, data);
+}
+impl Hooks for Watch {
+    fn made(&mut self, transport: TransportRef) {
+        self.reached(Until::Made, transport);
     }
-    fn read_connection_lost(&mut self, transport: TransportRef) {
-        self.inner.read_connection_lost(transport);
+    fn secured(&mut self, transport: TransportRef) {
+        self.reached(Until::Secured, transport);
     }
-    fn write_connection_lost(&mut self, transport: TransportRef) {
-        self.inner.write_connection_lost(transport);
-    }
-    fn handshake_completed(&mut self, transport: TransportRef) {
-        self.inner.handshake_completed(transport);
-    }
-    fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
-        self.inner.connection_lost(transport, reason);
-        if self.part == Part::Outer {
-            self.wait.fail(as_connect_error(Failure::from(reason.clone())));
-        }
-    }
-    fn switch_inner(&mut self, protocol: Box<dyn Protocol>) -> Result<Box<dyn Protocol>, Box<dyn Protocol>> {
-        self.inner.switch_inner(protocol)
+    fn lost(&mut self, reason: &ConnectionClosed) {
+        self.wait.fail(as_connect_error(Failure::from(reason.clone())));
     }
 }

@@ -9,6 +9,8 @@ mod decoding;
 mod memory;
 mod read;
 mod spawn_factory;
+#[cfg(feature = "dns")]
+mod srv;
 mod turn;
 
 pub use creator::GreenClientCreator;
@@ -238,6 +240,23 @@ impl<D: Decoder> GreenTransport<D> {
     pub fn close(&self) -> Result<()> {
         self.lose_connection();
         self.conn.wait_end()
+    }
+    /// From here on the connection is TLS's (Twisted's `startTLS`); returns when the handshake is done. What has arrived and
+    /// was not read is dropped: it may be an attacker's. Interrupted, the handshake goes on.
+    ///
+    /// # Errors
+    /// [`TlsError`](crate::transport::tls::TlsError), or [`ConnectionClosed`](crate::ConnectionClosed) where the connection
+    /// ended otherwise; in both cases it is closed.
+    ///
+    /// # Blocking
+    /// Until the handshake is done.
+    #[cfg(feature = "tls")]
+    #[track_caller]
+    pub fn start_tls(&self, side: impl Into<crate::transport::tls::Side>) -> Result<()> {
+        let wire = self.conn.writable()?;
+        wire.start_tls(side);
+        self.conn.take_input();
+        self.conn.wait_secure()?
     }
     /// The same connection with other messages: lines first, then a body. The bytes not yet parsed stay. A clone goes on with
     /// the old ones, and the two may take turns where one message ends and the next begins.

@@ -1,10 +1,11 @@
 //! A codec in callback style: `Framed` decodes what comes and tells a `Handler`.
 use super::Decoder;
 use crate::error::ConnectionClosed;
-use crate::transport::{Flow, Protocol, TransportRef};
+use crate::transport::{Flow, Protocol, TransportRef, refuse_descriptor};
 use bytes::{Bytes, BytesMut};
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// An empty buffer with more memory than this gives it back.
@@ -31,6 +32,10 @@ pub trait Handler<M> {
     /// A secure layer is in place.
     fn handshake_completed(&mut self, transport: TransportRef) {
         let _ = transport;
+    }
+    /// A descriptor from the peer, on UNIX sockets: before the bytes it was sent with. Unless this is overridden, it is closed.
+    fn file_descriptor_received(&mut self, transport: TransportRef, descriptor: OwnedFd) {
+        refuse_descriptor(transport, descriptor);
     }
     /// The end. [`ConnectionClosed::Failed`] with the decoder's error when that was the reason.
     fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
@@ -223,7 +228,16 @@ impl<D: Decoder, H: Handler<D::Item> + 'static> Protocol for Framed<D, H> {
     }
     fn handshake_completed(&mut self, transport: TransportRef) {
         if let Some(mut parts) = self.0.enter() {
+            // What is left came before TLS, and is void.
+            self.0.unread.clear();
+            parts.eof = false;
+            parts.decoder.restart();
             parts.handler.handshake_completed(transport);
+        }
+    }
+    fn file_descriptor_received(&mut self, transport: TransportRef, descriptor: OwnedFd) {
+        if let Some(mut parts) = self.0.enter() {
+            parts.handler.file_descriptor_received(transport, descriptor);
         }
     }
     fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {

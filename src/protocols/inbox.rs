@@ -145,6 +145,11 @@ impl<M: 'static> Decoder for Received<M> {
         }
         self.inbox.take()
     }
+    fn restart(&mut self) {
+        if let State::Wired(wire) = &self.state {
+            self.decoding(|| wire.deliver_secured());
+        }
+    }
     fn attached(&mut self, transport: TransportRef, ready: &Rc<dyn Fn()>) {
         *self.inbox.0.ready.borrow_mut() = Some(Rc::clone(ready));
         self.wire(transport);
@@ -189,6 +194,12 @@ impl<M> Transport for Relay<M> {
         if !self.closing.replace(true) {
             self.inbox.push(Err(failure));
         }
+    }
+    /// Under whoever decodes.
+    #[cfg(feature = "tls")]
+    fn start_tls(&self, side: crate::transport::tls::Side) -> Option<crate::transport::tls::Side> {
+        self.lower.start_tls(side);
+        None
     }
     fn is_disconnecting(&self) -> bool {
         self.closing.get()

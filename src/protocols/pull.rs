@@ -17,7 +17,6 @@ use crate::reactor::Reactor;
 use crate::transport::{Destination, TransportRef, UnixPath};
 use conn::{Conn, PullProtocol};
 use std::fmt;
-
 use std::rc::Rc;
 
 /// A connection whose messages are asked for: `conn.recv().await?`. Nobody asking holds the peer back, by TCP; writing waits

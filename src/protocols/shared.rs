@@ -5,6 +5,7 @@ use crate::failure;
 use crate::shared::Shared;
 use crate::transport::TransportRef;
 use std::cell::Cell;
+use std::os::fd::OwnedFd;
 
 /// Tells the object, or queues what `later` makes; a panic of what was queued closes the connection.
 fn tell<H: 'static, L: FnOnce(&mut H) + 'static>(
@@ -58,6 +59,31 @@ macro_rules! forward_end {
     };
 }
 
+macro_rules! forward_descriptor {
+    ($transport:ty) => {
+        fn file_descriptor_received(&mut self, transport: $transport, descriptor: OwnedFd) {
+            let descriptor = Cell::new(Some(descriptor));
+            tell(
+                self,
+                wire(&transport),
+                |handler| {
+                    if let Some(descriptor) = descriptor.take() {
+                        handler.file_descriptor_received(transport, descriptor);
+                    }
+                },
+                || {
+                    let descriptor = descriptor.take();
+                    move |handler: &mut H| {
+                        if let Some(descriptor) = descriptor {
+                            handler.file_descriptor_received(transport, descriptor);
+                        }
+                    }
+                },
+            );
+        }
+    };
+}
+
 fn wire(transport: &TransportRef) -> TransportRef {
     *transport
 }
@@ -65,6 +91,7 @@ fn wire(transport: &TransportRef) -> TransportRef {
 impl<H: LineHandler + 'static> LineHandler for Shared<H> {
     forward! { LineTransport, connection_made read_connection_lost write_connection_lost handshake_completed }
     forward_bytes! { line_received raw_data_received line_length_exceeded }
+    forward_descriptor! { LineTransport }
     forward_end! { LineTransport }
 }
 
@@ -90,5 +117,6 @@ impl<M: 'static, H: Handler<M> + 'static> Handler<M> for Shared<H> {
             },
         );
     }
+    forward_descriptor! { TransportRef }
     forward_end! { TransportRef }
 }

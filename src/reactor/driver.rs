@@ -13,9 +13,11 @@ pub(crate) use datagram::{Datagram, Interface};
 pub(crate) use unix::FileOptions;
 
 use crate::address::Address;
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, RawFd};
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -253,6 +255,24 @@ impl Socket {
             Socket::Pipe(pipe) => pipe.read(buffer),
         }
     }
+    /// As `read`; descriptors that come along are put into `descriptors`.
+    pub(crate) fn receive(&self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
+        match self {
+            Socket::Unix(stream) => unix::receive(stream, buffer, descriptors),
+            _ => self.read(buffer),
+        }
+    }
+    /// Whether descriptors can travel on it.
+    pub(crate) fn takes_descriptors(&self) -> bool {
+        matches!(self, Socket::Unix(_))
+    }
+    /// Sends these bytes, at least one, with a descriptor beside the first.
+    pub(crate) fn send_descriptor(&self, data: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<usize> {
+        match self {
+            Socket::Unix(stream) => crate::sys::ancillary::send(stream.as_fd(), data, descriptor),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
     pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
         use io::Write;
         match self {
@@ -270,6 +290,25 @@ impl Socket {
             Socket::Memory(stream) => stream.write_vectored(parts),
             Socket::Pipe(pipe) => pipe.write_vectored(parts),
         }
+    }
+    /// Whether `send_file` can do anything.
+    pub(crate) fn sends_files(&self) -> bool {
+        cfg!(any(target_os = "linux", target_os = "android")) && matches!(self, Socket::Tcp(_) | Socket::Unix(_))
+    }
+    /// Has the system send up to `length` bytes of `file` from `offset` on; none are sent at its end.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) fn send_file(&self, file: &File, offset: u64, length: usize) -> io::Result<usize> {
+        let socket = match self {
+            Socket::Tcp(stream) => socket2::SockRef::from(stream),
+            Socket::Unix(stream) => socket2::SockRef::from(stream),
+            Socket::Memory(_) | Socket::Pipe(_) => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let offset = usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::Unsupported))?;
+        socket.sendfile(file, offset, NonZeroUsize::new(length))
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) fn send_file(&self, _: &File, _: u64, _: usize) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
     }
     /// Its number in the system; simulated ones have none.
     pub(crate) fn fd(&self) -> Option<RawFd> {

@@ -13,6 +13,8 @@ use std::time::Duration;
 pub(super) struct Draining {
     active: Cell<bool>,
     waiting: RefCell<Vec<Promise<()>>>,
+    /// Those that close nothing, and only want to know.
+    watching: RefCell<Vec<Promise<()>>>,
 }
 
 impl Reactor {
@@ -46,8 +48,21 @@ impl Reactor {
 }
 
 impl Core {
+    /// Fires in a later turn, once there is nothing that a shutdown would wait for. Closes nothing.
+    pub(crate) fn when_drained(&self) -> Deferred<()> {
+        let (promise, deferred) = Deferred::new();
+        self.draining.watching.borrow_mut().push(promise);
+        self.call_soon(Box::new(|| {}));
+        deferred
+    }
     /// Once a turn: whether what a shutdown waits for is gone.
     pub(super) fn look_whether_drained(self: &Rc<Self>) {
+        if !self.draining.watching.borrow().is_empty() && !self.all_sources().iter().any(|source| source.drains()) {
+            let watching = std::mem::take(&mut *self.draining.watching.borrow_mut());
+            for promise in watching {
+                self.guard("who waited for the last connection", || promise.callback(()));
+            }
+        }
         if self.draining.active.get() && !self.all_sources().iter().any(|source| source.drains()) {
             self.drained();
         }

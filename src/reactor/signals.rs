@@ -5,10 +5,8 @@
 //! process. A signal that the program handles or ignores when we first come to it is left alone, and one that somebody
 //! subscribes to is the subscriber's. What must never happen here: anything in a handler but a write and an atomic; signals
 //! swallowed when nobody listens.
-#[cfg(feature = "green")]
 mod subscription;
 
-#[cfg(feature = "green")]
 pub(crate) use subscription::Subscription;
 
 use super::Reactor;
@@ -79,12 +77,10 @@ impl House {
         line.by_default.store(free && (!stops || self.listeners == 0), Ordering::SeqCst);
         Ok(())
     }
-    #[cfg(feature = "green")]
     fn claim(&mut self, signal: i32) -> io::Result<()> {
         self.open(signal)?.claims += 1;
         self.settle(signal)
     }
-    #[cfg(feature = "green")]
     fn disclaim(&mut self, signal: i32) {
         let Some(line) = self.lines.get_mut(&signal) else { return };
         line.claims = line.claims.saturating_sub(1);

@@ -54,6 +54,9 @@ pub fn connect(client: impl Protocol + 'static, server: impl Protocol + 'static,
     let (here, there) = (address([10, 0, 0, 1], 12345), address([192, 168, 1, 1], 54321));
     let server = End::new(server, clock, there.clone(), here.clone());
     let client = End::new(client, clock, here, there);
+    for end in [&client, &server] {
+        end.tape.keeps.set(true);
+    }
     let side = |end| Side { end, end_due: Cell::new(false), told_end: Cell::new(false) };
     Pump { client: side(client), server: side(server), clock: clock.clone() }
 }
@@ -64,7 +67,7 @@ impl Pump {
     pub fn pump(&self) -> bool {
         self.clock.advance(Duration::ZERO);
         // What a side writes because of what it was told just now moves in the next round.
-        let sent = [&self.client, &self.server].map(Side::take_output);
+        let sent = [self.client.take_output(&self.server), self.server.take_output(&self.client)];
         let mut moved = self.server.receive(&sent[0]);
         moved |= self.client.receive(&sent[1]);
         moved |= self.client.close(&self.server);
@@ -102,7 +105,8 @@ struct Output {
 }
 
 impl Side {
-    fn take_output(&self) -> Output {
+    /// What goes to `other` now: all of it, or what the wire still holds for one who does not read.
+    fn take_output(&self, other: &Side) -> Output {
         let tape = &self.end.tape;
         if tape.written.borrow().len() > HIGH_WATER {
             tape.pause_producer();
@@ -110,8 +114,19 @@ impl Side {
         let idle = !self.end.is_lost() && tape.written.borrow().is_empty();
         let asked = idle && tape.resume_producer(self.end.name());
         let produced = asked && !(tape.written.borrow().is_empty() && tape.has_producer.get());
-        let data = std::mem::take(&mut *tape.written.borrow_mut());
+        let room = other.end.room();
+        let data = {
+            let mut written = tape.written.borrow_mut();
+            match room {
+                0 => Vec::new(),
+                room if room >= written.len() => std::mem::take(&mut *written),
+                room => written.drain(..room).collect(),
+            }
+        };
         let data = if tape.aborted.get() { Vec::new() } else { data };
+        if tape.written.borrow().is_empty() && !tape.aborted.get() {
+            tape.flushed();
+        }
         Output { data, produced }
     }
     fn receive(&self, output: &Output) -> bool {
@@ -139,9 +154,10 @@ impl Side {
             other.end.lose(ConnectionClosed::Lost(Some(ErrorKind::ConnectionReset)));
             return true;
         }
-        let all_sent = tape.written.borrow().is_empty() && !tape.has_producer.get();
+        let failed = tape.failed.borrow().clone();
+        let all_sent = tape.written.borrow().is_empty() && (!tape.has_producer.get() || failed.is_some());
         if tape.closing.get() && all_sent {
-            self.end.lose(ConnectionClosed::Done);
+            self.end.lose(failed.map_or(ConnectionClosed::Done, ConnectionClosed::Failed));
             other.end_due.set(true);
             return true;
         }

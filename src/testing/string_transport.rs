@@ -3,6 +3,7 @@ use super::Clock;
 use super::tape::End;
 use crate::address::Address;
 use crate::error::ConnectionClosed;
+use crate::failure::Failure;
 use crate::transport::{Protocol, TransportRef};
 use std::fmt;
 use std::net::SocketAddr;
@@ -79,6 +80,10 @@ impl StringTransport {
     /// Whether the protocol has called `abort_connection`.
     pub fn is_aborted(&self) -> bool {
         self.0.tape.aborted.get()
+    }
+    /// The error of the protocol's own with which it has closed the connection: `fail_connection`.
+    pub fn failure(&self) -> Option<Failure> {
+        self.0.tape.failed.borrow().clone()
     }
     /// Whether the protocol has called `lose_write_connection`.
     pub fn is_write_closing(&self) -> bool {

@@ -5,8 +5,9 @@
 use super::Clock;
 use crate::address::Address;
 use crate::clock::Clock as _;
+use crate::deferred::{Deferred, Promise};
 use crate::error::ConnectionClosed;
-use crate::failure;
+use crate::failure::{self, Failure};
 use crate::transport::{Producer, Protocol, PullProducer, Transport, TransportRef, Wire};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -28,6 +29,12 @@ pub(super) struct Tape {
     pub(super) closing: Cell<bool>,
     pub(super) write_closing: Cell<bool>,
     pub(super) aborted: Cell<bool>,
+    /// What `fail_connection` was called with.
+    pub(super) failed: RefCell<Option<Failure>>,
+    /// Who waits for the output to leave.
+    flushing: RefCell<Vec<Promise<()>>>,
+    /// Output leaves only when the test takes it; on a wire nobody takes from it is gone at once.
+    pub(super) keeps: Cell<bool>,
     /// The protocol has been told `write_connection_lost`.
     pub(super) write_closed: Cell<bool>,
     pub(super) lost: Cell<bool>,
@@ -54,6 +61,12 @@ impl Tape {
         self.producer_paused.set(false);
         let old = self.producer.replace(Some(producer));
         drop(old);
+    }
+    /// What was written has left: tells who waits for that.
+    pub(super) fn flushed(&self) {
+        for promise in self.flushing.take() {
+            promise.callback(());
+        }
     }
     /// User code is run by the test's clock, never by a method of a transport.
     fn later(&self, call: impl FnOnce() + 'static) {
@@ -127,6 +140,9 @@ impl End {
             closing: Cell::new(false),
             write_closing: Cell::new(false),
             aborted: Cell::new(false),
+            failed: RefCell::default(),
+            flushing: RefCell::default(),
+            keeps: Cell::new(false),
             write_closed: Cell::new(false),
             lost: Cell::new(false),
             paused: Cell::new(false),
@@ -160,6 +176,10 @@ impl End {
     pub(super) fn holds_back(&self) -> bool {
         self.tape.paused.get() || !self.held_back.borrow().is_empty()
     }
+    /// How much more may be sent to it now: what a pause holds back is bounded, as on a socket.
+    pub(super) fn room(&self) -> usize {
+        if self.holds_back() { HIGH_WATER.saturating_sub(self.held_back.borrow().len()) } else { usize::MAX }
+    }
     pub(super) fn deliver(&self, data: &[u8]) {
         if self.tape.closing.get() || self.tape.aborted.get() {
             return;
@@ -192,6 +212,9 @@ impl End {
             return;
         }
         self.tape.has_producer.set(false);
+        for promise in self.tape.flushing.take() {
+            promise.errback(reason.clone());
+        }
         let producer = self.tape.producer.take();
         if let Some(producer) = producer {
             stop(producer);
@@ -243,6 +266,19 @@ impl Transport for Near {
     }
     fn abort_connection(&self) {
         self.0.aborted.set(true);
+    }
+    fn fail_connection(&self, failure: Failure) {
+        if !self.0.closing.replace(true) {
+            *self.0.failed.borrow_mut() = Some(failure);
+        }
+    }
+    fn when_flushed(&self) -> Deferred<()> {
+        if !self.0.keeps.get() || self.0.written.borrow().is_empty() {
+            return Deferred::succeed(());
+        }
+        let (promise, deferred) = Deferred::new();
+        self.0.flushing.borrow_mut().push(promise);
+        deferred
     }
     fn is_disconnecting(&self) -> bool {
         self.0.closing.get() || self.0.aborted.get() || self.0.lost.get()

@@ -2,12 +2,13 @@
 use super::producer::{Producer, PullProducer, Registered};
 #[cfg(feature = "tls")]
 use super::tls::{Side, TlsInfo};
-use super::{Address, TransportRef};
+use super::{Address, FilePart, TransportRef};
 use crate::clock::Clock;
 use crate::deferred::Deferred;
 use crate::failure::Failure;
 use bytes::Bytes;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// A wire as its author sees it: TCP, UNIX, a policy around another wire, a test's. A wrapper names the wire
@@ -30,6 +31,12 @@ pub trait Transport {
         for part in parts {
             self.write(part);
         }
+    }
+    /// Sends a part of a file, after what was written before, without its bytes passing through the program. `false`: the wire
+    /// cannot do that, and whoever asks reads and writes instead. A wire that looks at what passes cannot.
+    fn write_file(&self, part: &FilePart) -> bool {
+        let _ = part;
+        false
     }
     /// Flushes, then closes.
     fn lose_connection(&self) {
@@ -54,6 +61,16 @@ pub trait Transport {
         match self.lower() {
             Some(lower) => lower.fail_connection(failure),
             None => self.lose_connection(),
+        }
+    }
+    /// Sends a descriptor with the bytes that wait or that are written next.
+    ///
+    /// # Errors
+    /// `Unsupported` on wires that carry none, `NotConnected`; the descriptor is closed.
+    fn send_file_descriptor(&self, descriptor: OwnedFd) -> io::Result<()> {
+        match self.lower() {
+            Some(lower) => lower.send_file_descriptor(descriptor),
+            None => Err(io::ErrorKind::Unsupported.into()),
         }
     }
     /// Whether this side is closing the connection.

@@ -1,5 +1,10 @@
 //! Connectors: one factory's connection attempts to one destination (Twisted's `IConnector`). States: disconnected, connecting,
 //! connected, and again. What a call causes is told in a later turn; the start hooks alone run within `connect_*`.
+mod finding;
+
+#[cfg(feature = "dns")]
+pub(crate) use finding::connect_found;
+
 use super::destination::{Destination, Host};
 use super::names::Names;
 use super::stream::{Owner, Stream};
@@ -10,6 +15,7 @@ use crate::error::{ConnectError, ConnectionClosed, PortError};
 use crate::failure::{self, Result};
 use crate::reactor::driver::{ConnectFault, Readiness, Socket};
 use crate::reactor::{About, Core, Kind, Reactor, Source};
+use finding::Finder;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -52,6 +58,9 @@ struct Inner {
     core: Rc<Core>,
     name: Cell<Connector>,
     to: Destination,
+    /// With a finder: where the latest attempt went.
+    finder: Option<Finder>,
+    found: RefCell<Option<Destination>>,
     factory: RefCell<Option<Box<dyn ClientFactory>>>,
     on_connected: RefCell<Option<OnConnected>>,
     factory_started: Cell<bool>,
@@ -76,12 +85,23 @@ pub(super) fn connect(
     factory: Box<dyn ClientFactory>,
     on_connected: Option<OnConnected>,
 ) -> Connector {
+    begin(reactor, to, None, factory, on_connected)
+}
+fn begin(
+    reactor: &Reactor,
+    to: Destination,
+    finder: Option<Finder>,
+    factory: Box<dyn ClientFactory>,
+    on_connected: Option<OnConnected>,
+) -> Connector {
     let gone = Connector { slot: u32::MAX, generation: 0, thread: PhantomData };
     let Some(core) = reactor.core() else { return gone };
     let inner = Rc::new(Inner {
         core: Rc::clone(&core),
         name: Cell::new(gone),
         to,
+        finder,
+        found: RefCell::default(),
         factory: RefCell::new(Some(factory)),
         on_connected: RefCell::new(on_connected),
         factory_started: Cell::new(false),
@@ -174,9 +194,9 @@ impl Connector {
             None => drop(self.stop_connecting()),
         }
     }
-    /// Where it connects to; empty text once the connector is gone.
+    /// Where it connects to, at present if that is looked up for every attempt; empty text once the connector is gone.
     pub fn destination(self) -> Destination {
-        self.inner().map_or_else(|| Destination::from(""), |inner| inner.to.clone())
+        self.inner().map_or_else(|| Destination::from(""), |inner| inner.target())
     }
 }
 
@@ -203,7 +223,7 @@ impl Inner {
             let inner = Rc::downgrade(self);
             let late = move || {
                 if let Some(inner) = inner.upgrade().filter(|inner| inner.is_attempt(attempt)) {
-                    inner.fail(ConnectError::TimedOut { to: inner.to.to_string(), after: limit });
+                    inner.fail(ConnectError::TimedOut { to: inner.target().to_string(), after: limit });
                 }
             };
             self.timeout.set(Some(self.core.schedule(limit, Box::new(late))));
@@ -213,8 +233,12 @@ impl Inner {
             let _ = self.with_factory("start_factory", |factory| factory.start_factory());
         }
         let _ = self.with_factory("started_connecting", |factory| factory.started_connecting(name));
-        if self.is_attempt(attempt) {
-            self.dial(attempt);
+        if !self.is_attempt(attempt) {
+            return;
+        }
+        match &self.finder {
+            None => self.dial(attempt),
+            Some(finder) => self.find_soon(attempt, finder),
         }
     }
     fn is_attempt(&self, attempt: u64) -> bool {
@@ -222,7 +246,7 @@ impl Inner {
     }
 
     fn dial(self: &Rc<Self>, attempt: u64) {
-        match self.to.host() {
+        match self.target().host() {
             Host::Socket(address) => {
                 self.left.replace(VecDeque::from([*address]));
                 self.try_next();
@@ -263,16 +287,17 @@ impl Inner {
         loop {
             let next = self.left.borrow_mut().pop_front();
             let Some(address) = next else {
-                let none = || ConnectError::UnknownHost { host: self.to.to_string() };
+                let none = || ConnectError::UnknownHost { host: self.target().to_string() };
                 let failure = self.first_failure.take().unwrap_or_else(none);
                 return self.fail_soon(failure);
             };
-            let socket = self.core.driver().connect_tcp(address, self.to.local());
+            let local = self.target().local();
+            let socket = self.core.driver().connect_tcp(address, local);
             let peer = Address::Tcp(address);
             match socket {
                 Ok(socket) => return self.watch(socket, peer),
                 Err(ConnectFault::Bind(error)) => {
-                    let local = self.to.local().map_or(Address::Gone, Address::Tcp);
+                    let local = local.map_or(Address::Gone, Address::Tcp);
                     log::debug!(target: "twistlet", "binding to {local} failed: {error}");
                     self.note(ConnectError::Bind { to: local });
                 }

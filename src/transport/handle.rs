@@ -1,15 +1,16 @@
 //! `TransportRef`: the name of a wire, which protocols and everybody else hold. It looks the wire's transport up and
 //! forwards; all behaviour is in the transport.
 use super::wire::{self, Flow};
-use super::{Address, Producer, Protocol, PullProducer};
+use super::{Address, FilePart, Producer, Protocol, PullProducer};
 use crate::clock::{Clock, DelayedCall};
 use crate::deferred::{Deferred, IntoDeferred, run_and_report};
 use crate::error::ConnectionClosed;
 use crate::failure::Failure;
 use bytes::Bytes;
 use std::fmt::{self, Write as _};
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::marker::PhantomData;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -71,6 +72,38 @@ impl TransportRef {
     pub fn write_vectored(self, parts: &[IoSlice<'_>]) {
         if let Some(transport) = wire::transport(self) {
             transport.write_vectored(parts);
+        }
+    }
+    /// Sends a part of a file, if the wire can: see `Transport::write_file`.
+    pub(crate) fn write_file(self, part: &FilePart) -> bool {
+        wire::transport(self).is_some_and(|transport| transport.write_file(part))
+    }
+    /// Sends a descriptor to the peer, on UNIX sockets (Twisted's `sendFileDescriptor`): with the first byte that has not left yet,
+    /// so write at least one byte for each descriptor in the same callback; otherwise the connection is lost with
+    /// [`DescriptorOverrun`](crate::error::DescriptorOverrun). Our copy is closed when it has been sent, and when the connection is
+    /// lost. More than 64 that wait make a producer pause.
+    ///
+    /// ```
+    /// # use twistlet::{Protocol, Reactor, TransportRef};
+    /// # struct Sink;
+    /// # impl Protocol for Sink {
+    /// #     fn data_received(&mut self, _: TransportRef, _: &[u8]) {}
+    /// # }
+    /// # let reactor = Reactor::new()?;
+    /// # let (near, _far) = std::os::unix::net::UnixStream::pair()?;
+    /// # let transport = reactor.adopt_connection(near, || Sink)?.expect("accepted");
+    /// let log = std::fs::File::open("/dev/null")?;
+    /// transport.send_file_descriptor(log)?;
+    /// transport.write(b"x");
+    /// # Ok::<(), twistlet::Failure>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Unsupported` on wires that carry no descriptors; `NotConnected` when it is being lost, or gone. The descriptor is closed.
+    pub fn send_file_descriptor(self, descriptor: impl Into<OwnedFd>) -> io::Result<()> {
+        match wire::transport(self) {
+            Some(transport) => transport.send_file_descriptor(descriptor.into()),
+            None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
     /// Stops reading, sends what was written, waits for a registered producer to unregister, then closes.
@@ -166,6 +199,10 @@ impl TransportRef {
     /// Whether the wire is secure, and `handshake_completed` is still to come.
     pub fn is_handshaking(self) -> bool {
         wire::transport(self).is_some_and(|transport| transport.is_handshaking())
+    }
+    /// Whether TLS is starting on this wire: what was received before is void.
+    pub(crate) fn is_void(self) -> bool {
+        wire::is_void(self)
     }
     /// The other end. Answers through `connection_lost`; [`Address::Gone`] afterwards.
     pub fn peer(self) -> Address {

@@ -1,24 +1,31 @@
 //! What a connection has written and not yet sent: small writes gathered in one buffer, large `Bytes` queued as they are,
-//! sent in order by one `write` or `writev`. Owned by a stream; knows nothing of protocols.
+//! sent in order by one `write` or `writev`, parts of files by `sendfile`. Owned by a stream; knows nothing of protocols.
+use super::FilePart;
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
 
 /// From here on a `Bytes` is queued instead of copied.
 pub(super) const SHARE: usize = 4096;
 /// Pieces handed to one writev.
 const PIECES: usize = 64;
 
+pub(super) enum Piece {
+    Bytes(Bytes),
+    File(FilePart),
+}
+
 #[derive(Default)]
 pub(super) struct Outbox {
     /// Sealed pieces, sent first.
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     /// The gathering buffer, and how much of it has been sent.
     tail: Vec<u8>,
     sent: usize,
     len: usize,
     /// Pieces that have left, for the owner to drop when nothing is borrowed.
-    spent: Vec<Bytes>,
+    spent: Vec<Piece>,
 }
 
 impl Outbox {
@@ -50,16 +57,37 @@ impl Outbox {
     pub(super) fn push_bytes(&mut self, data: Bytes) {
         self.seal();
         self.len += data.len();
-        self.pieces.push_back(data);
+        self.pieces.push_back(Piece::Bytes(data));
+    }
+    pub(super) fn push_file(&mut self, part: FilePart) {
+        self.seal();
+        self.len += part.left();
+        self.pieces.push_back(Piece::File(part));
     }
     fn seal(&mut self) {
         let mut piece = Bytes::from(std::mem::take(&mut self.tail));
         piece.advance(std::mem::take(&mut self.sent));
         if !piece.is_empty() {
-            self.pieces.push_back(piece);
+            self.pieces.push_back(Piece::Bytes(piece));
         }
     }
-    pub(super) fn take_spent(&mut self) -> Vec<Bytes> {
+    /// Sends one byte by the function given.
+    pub(super) fn send_byte(&mut self, send: impl FnOnce(&[u8]) -> io::Result<usize>) -> io::Result<()> {
+        let mut byte = [0];
+        let first = match self.pieces.front() {
+            None => &self.tail[self.sent..],
+            Some(Piece::Bytes(piece)) => &piece[..],
+            Some(Piece::File(part)) => {
+                part.file().read_exact_at(&mut byte, part.position())?;
+                self.file_sent(send(&byte)?.min(1));
+                return Ok(());
+            }
+        };
+        let sent = send(first.get(..1).unwrap_or_default())?;
+        self.advance(sent.min(1));
+        Ok(())
+    }
+    pub(super) fn take_spent(&mut self) -> Vec<Piece> {
         std::mem::take(&mut self.spent)
     }
 
@@ -68,17 +96,40 @@ impl Outbox {
         &mut self,
         mut write: impl FnMut(&[u8]) -> io::Result<usize>,
         mut write_vectored: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+        mut send_file: impl FnMut(&FilePart) -> io::Result<usize>,
     ) -> io::Result<bool> {
         while self.len > 0 {
             let offered;
             let result = if self.pieces.is_empty() {
                 offered = self.tail.len() - self.sent;
                 write(&self.tail[self.sent..])
+            } else if let Some(Piece::File(part)) = self.pieces.front() {
+                offered = 0;
+                match send_file(part) {
+                    Ok(sent) => {
+                        self.file_sent(sent);
+                        continue;
+                    }
+                    Err(error) if is_of_the_file(&error) => {
+                        part.fail(error);
+                        // Of what was to leave, nothing will.
+                        self.drop_front();
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                }
             } else {
                 let mut slices = [IoSlice::new(&[]); PIECES];
                 let mut used = 0;
-                let tail = self.tail.get(self.sent..).filter(|tail| !tail.is_empty());
-                for (slot, piece) in slices.iter_mut().zip(self.pieces.iter().map(|piece| &piece[..]).chain(tail)) {
+                // Up to a file, which goes another way.
+                let before_file = self.pieces.iter().map_while(|piece| match piece {
+                    Piece::Bytes(piece) => Some(&piece[..]),
+                    Piece::File(_) => None,
+                });
+                // One further back is not reached by the slices.
+                let has_file = self.pieces.iter().take(PIECES).any(|piece| matches!(piece, Piece::File(_)));
+                let tail = self.tail.get(self.sent..).filter(|tail| !tail.is_empty() && !has_file);
+                for (slot, piece) in slices.iter_mut().zip(before_file.chain(tail)) {
                     *slot = IoSlice::new(piece);
                     used += 1;
                 }
@@ -103,10 +154,33 @@ impl Outbox {
         Ok(true)
     }
 
+    fn file_sent(&mut self, sent: usize) {
+        if let Some(Piece::File(part)) = self.pieces.front() {
+            let before = part.left();
+            part.advance(sent);
+            self.len -= before - part.left();
+            if part.is_over() {
+                self.spent.extend(self.pieces.pop_front());
+            }
+        }
+    }
+    /// Drops the part of a file that cannot be read.
+    fn drop_front(&mut self) {
+        self.spent.extend(self.pieces.pop_front());
+        self.len = self.count();
+    }
+    fn count(&self) -> usize {
+        let of = |piece: &Piece| match piece {
+            Piece::Bytes(piece) => piece.len(),
+            Piece::File(part) => part.left(),
+        };
+        self.pieces.iter().map(of).sum::<usize>() + self.tail.len() - self.sent
+    }
+
     fn advance(&mut self, mut n: usize) {
         self.len -= n;
         while n > 0
-            && let Some(piece) = self.pieces.front_mut()
+            && let Some(Piece::Bytes(piece)) = self.pieces.front_mut()
         {
             if piece.len() > n {
                 piece.advance(n);
@@ -125,4 +199,12 @@ impl Outbox {
             self.sent = 0;
         }
     }
+}
+
+/// Whether it was the file that failed, or cannot be sent in this way, and not the socket.
+fn is_of_the_file(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::ENOSYS | libc::EIO | libc::EOVERFLOW | libc::ESPIPE | libc::EBADF)
+    ) || error.kind() == io::ErrorKind::Unsupported
 }

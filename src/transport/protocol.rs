@@ -1,6 +1,7 @@
 //! `Protocol`: what a program does with one connection's events. Written by users, called by `wire`.
 use super::TransportRef;
 use crate::error::ConnectionClosed;
+use std::os::fd::OwnedFd;
 
 /// One connection's reactions: Twisted's `Protocol`. The reactor owns it; no method is ever entered while another of the
 /// same protocol runs, and none is called while a method of a transport is on the stack.
@@ -40,6 +41,11 @@ pub trait Protocol {
     fn handshake_completed(&mut self, transport: TransportRef) {
         let _ = transport;
     }
+    /// A descriptor from the peer, on UNIX sockets (Twisted's `IFileDescriptorReceiver`): before the bytes that it was sent with. It is
+    /// closed at exec, and closed when it is dropped. Unless this is overridden, it is closed, which is logged.
+    fn file_descriptor_received(&mut self, transport: TransportRef, descriptor: OwnedFd) {
+        refuse_descriptor(transport, descriptor);
+    }
     /// The end, exactly once and last. `peer()` and `host()` still answer.
     fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
         let _ = (transport, reason);
@@ -70,10 +76,20 @@ impl<P: Protocol + ?Sized> Protocol for Box<P> {
     fn handshake_completed(&mut self, transport: TransportRef) {
         (**self).handshake_completed(transport);
     }
+    fn file_descriptor_received(&mut self, transport: TransportRef, descriptor: OwnedFd) {
+        (**self).file_descriptor_received(transport, descriptor);
+    }
     fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
         (**self).connection_lost(transport, reason);
     }
     fn switch_inner(&mut self, protocol: Box<dyn Protocol>) -> Result<Box<dyn Protocol>, Box<dyn Protocol>> {
         (**self).switch_inner(protocol)
     }
+}
+
+/// What protocols do with a descriptor that they do not expect.
+pub(crate) fn refuse_descriptor(transport: TransportRef, descriptor: OwnedFd) {
+    let peer = transport.peer();
+    log::warn!(target: "twistlet", "the protocol of the connection with {peer} takes no descriptors: one is closed");
+    drop(descriptor);
 }

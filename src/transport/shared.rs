@@ -4,8 +4,9 @@ use super::{Address, ClientFactory, Connector, Factory, Producer, Protocol, Pull
 use crate::error::{ConnectError, ConnectionClosed};
 use crate::failure;
 use crate::shared::Shared;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 
 /// Tells a protocol, or queues what `later` makes; a panic of what was queued closes the connection.
 fn tell<P: 'static, L: FnOnce(&mut P) + 'static>(
@@ -41,6 +42,26 @@ impl<P: Protocol + 'static> Protocol for Shared<P> {
             || {
                 let data = data.to_vec();
                 move |protocol: &mut P| protocol.data_received(transport, &data)
+            },
+        );
+    }
+    fn file_descriptor_received(&mut self, transport: TransportRef, descriptor: OwnedFd) {
+        let descriptor = Cell::new(Some(descriptor));
+        tell(
+            self,
+            transport,
+            |protocol| {
+                if let Some(descriptor) = descriptor.take() {
+                    protocol.file_descriptor_received(transport, descriptor);
+                }
+            },
+            || {
+                let descriptor = descriptor.take();
+                move |protocol: &mut P| {
+                    if let Some(descriptor) = descriptor {
+                        protocol.file_descriptor_received(transport, descriptor);
+                    }
+                }
             },
         );
     }

@@ -4,6 +4,7 @@
 //! Methods of `Transport` only change state and ask for a flush; everything that runs user code happens in `ready`, `flush`
 //! and `shut`, with nothing borrowed. Edge-triggered: an edge is remembered until a read says that it is used up.
 mod adopted;
+mod descriptors;
 mod ending;
 mod output;
 mod verbs;
@@ -16,8 +17,9 @@ use crate::error::ConnectionClosed;
 use crate::reactor::driver::{Readiness, Socket};
 use crate::reactor::{About, Core, Kind, Source};
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 
 /// Above this much unsent output a producer is paused, and a green writer waits.
@@ -49,12 +51,12 @@ const PRODUCER: u32 = 1 << 12;
 const PRODUCER_PAUSED: u32 = 1 << 13;
 const FAULTY: u32 = 1 << 14;
 const FAILING: u32 = 1 << 15;
-/// Made of descriptors of the user's: others may have them too.
+/// Made of descriptors of the user's.
 const ADOPTED: u32 = 1 << 16;
 /// Something was written that nobody would read.
 const OUTPUT_LOST: u32 = 1 << 17;
 /// Somebody else may have a copy of the descriptor, which is then still watched after a close.
-const SHARED: u32 = 1 << 19;
+const SHARED: u32 = 1 << 18;
 
 pub(crate) struct Stream {
     core: Rc<Core>,
@@ -72,6 +74,9 @@ pub(crate) struct Stream {
     /// Who waits for the output to leave.
     flush_waiters: RefCell<Vec<Promise<()>>>,
     read_size: Cell<usize>,
+    /// To be sent, of UNIX sockets that send some.
+    #[allow(clippy::box_collection, reason = "most streams never have one: a word in each")]
+    descriptors: RefCell<Option<Box<VecDeque<OwnedFd>>>>,
 }
 
 impl Stream {
@@ -100,6 +105,7 @@ impl Stream {
             owner: RefCell::new(owner),
             flush_waiters: RefCell::default(),
             read_size: Cell::new(usize::MAX),
+            descriptors: RefCell::default(),
         });
         stream.name.set(wire::open(stream.clone(), protocol));
         core.install_source(token, stream.clone());
@@ -165,7 +171,7 @@ impl Stream {
     }
     /// What was written needs a flush, or somebody must be told to pause.
     fn wrote(&self, unsent: usize) {
-        let must_pause = self.has(PRODUCER) && !self.has(PRODUCER_PAUSED) && unsent > HIGH_WATER;
+        let must_pause = self.has(PRODUCER) && !self.has(PRODUCER_PAUSED) && self.is_full(unsent);
         if !self.has(BLOCKED) || must_pause {
             self.flush_soon();
         }
@@ -180,9 +186,9 @@ impl Stream {
         self.flush_soon();
     }
 
-    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    fn try_read(&self, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
         match &*self.socket.borrow() {
-            Some(socket) => socket.read(buffer),
+            Some(socket) => socket.receive(buffer, descriptors),
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -196,13 +202,15 @@ impl Stream {
     fn read(&self, core: &Rc<Core>) {
         let mut buffer = core.take_read_buffer();
         let mut budget = READ_BUDGET;
+        // No memory before there is one.
+        let mut descriptors = Vec::new();
         while self.has(READABLE) && !self.has(PAUSED | DISCONNECTING | ABORTING | EOF | LOST | FAULTY) {
             if budget == 0 {
                 self.read_again();
                 break;
             }
             let size = self.read_size.get().min(buffer.len());
-            match self.try_read(&mut buffer[..size]) {
+            match self.try_read(&mut buffer[..size], &mut descriptors) {
                 Ok(0) => {
                     self.clear(READABLE);
                     self.set(EOF);
@@ -217,6 +225,9 @@ impl Stream {
                         self.clear(READABLE);
                     }
                     budget -= 1;
+                    if !descriptors.is_empty() {
+                        self.deliver_descriptors(&mut descriptors);
+                    }
                     if let Err(failure) = wire::data_received(self.name.get(), &buffer[..n]) {
                         self.end(ConnectionClosed::Failed(failure));
                     }
@@ -284,7 +295,7 @@ impl Source for Stream {
             self.flushed();
         } else if self.has(PRODUCER)
             && !self.has(PRODUCER_PAUSED | LOST)
-            && self.out.borrow().len() > HIGH_WATER
+            && self.is_full(self.out.borrow().len())
             && matches!(&*self.producer.borrow(), Some(Registered::Push(_)))
         {
             self.set(PRODUCER_PAUSED);

@@ -93,16 +93,15 @@ impl TransportRef {
     ///
     /// A client without a [name](ClientConfig::named) takes the peer's IP address for it.
     pub fn start_tls(self, side: impl Into<Side>) {
-        let Some(transport) = wire::transport(self) else { return };
-        let Some(side) = transport.start_tls(side.into()) else { return };
-        if transport.is_disconnecting() {
-            return;
-        }
+        let Some(transport) = wire::transport(self).filter(|transport| !transport.is_disconnecting()) else { return };
         if wire::is_void(self) {
             let peer = self.peer();
             return log::error!(target: "twistlet", "start_tls on the connection with {peer}, where TLS is starting: ignored");
         }
-        layer::Layer::put_under(self, side);
+        match transport.start_tls(side.into()) {
+            Some(side) => layer::Layer::put_under(self, side),
+            None => wire::make_void(self),
+        }
     }
     /// What TLS has agreed on: version, application protocol, the peer's certificates. `None` before `handshake_completed`,
     /// and on other connections.

@@ -4,9 +4,15 @@
 //! A protocol is taken out of the table while it runs, so what it does to its own or to any other wire finds the table free;
 //! what happens to it meanwhile is queued and follows when it returns. What must never happen here: user code run, or a
 //! user's object dropped, while the table is borrowed.
+mod layers;
 mod owner;
 
 pub use owner::Wire;
+
+use layers::layer_above;
+pub(super) use layers::{is_void, secured};
+#[cfg(feature = "tls")]
+pub(super) use layers::{make_void, put_under};
 
 use super::{Protocol, Transport, TransportRef};
 use crate::clock::{Clock, DelayedCall};
@@ -225,52 +231,6 @@ fn end(wire: TransportRef, reason: &ConnectionClosed) {
     if let Err(failure) = failure::catch(move || drop(removed)) {
         failure::report("the destructor of a protocol", &failure);
     }
-}
-
-/// Who is told instead of the wire's protocol: the next layer that was put under the wire.
-fn layer_above(wire: TransportRef, layers: usize) -> Option<TransportRef> {
-    with(wire, |entry| entry.extra.as_ref()?.layers.get(layers).copied()).flatten()
-}
-
-/// Puts a layer under a wire: from here on the wire's name means `transport`, and a new wire, with `protocol`, has the old one
-/// below and is told what its owner tells. What had arrived and was not delivered is dropped, and flow is over until
-/// `secured`. Returns the new wire's name, how many layers there are now, and whether the wire is paused.
-#[cfg(feature = "tls")]
-pub(super) fn put_under(
-    wire: TransportRef,
-    transport: Rc<dyn Transport>,
-    protocol: Box<dyn Protocol>,
-) -> Option<(TransportRef, usize, bool)> {
-    let old = with(wire, |entry| entry.transport.replace(transport)).flatten()?;
-    let lower = open(old, protocol);
-    with(wire, |entry| {
-        let extra = entry.extra.get_or_insert_default();
-        extra.layers.push(lower);
-        extra.void = true;
-        extra.held.retain(|event| !matches!(event, Event::Data(_)));
-        extra.backlog.retain(|event| !matches!(event, Event::Data(_)));
-        for event in &mut extra.backlog {
-            if let Event::Switch(_, unread) = event {
-                unread.clear();
-            }
-        }
-        (lower, extra.layers.len(), entry.paused)
-    })
-}
-/// Tells `handshake_completed`, from the layer with so many layers under it.
-///
-/// # Errors
-/// As `data_received`.
-#[cfg(feature = "tls")]
-pub(super) fn secured(wire: TransportRef, layers: usize) -> Result<()> {
-    notify_above(wire, layers, move |protocol| {
-        with(wire, |entry| entry.extra.iter_mut().for_each(|extra| extra.void = false));
-        protocol.handshake_completed(wire);
-    })
-}
-/// Whether a layer was put under the wire that has not said `secured` yet.
-pub(super) fn is_void(wire: TransportRef) -> bool {
-    with(wire, |entry| entry.extra.as_ref().is_some_and(|extra| extra.void)).unwrap_or(false)
 }
 
 /// Puts another protocol in the place of the present one, when the present callback is over, or in a later turn.

@@ -1,6 +1,7 @@
 //! The kinds of client endpoints.
 use super::{Arguments, Descriptions, ParseError};
 use crate::endpoint::{ClientEndpoint, HostnameEndpoint, UnixClientEndpoint};
+use crate::transport::UnixPath;
 use std::net::SocketAddr;
 
 type Made = Result<Box<dyn ClientEndpoint>, ParseError>;
@@ -12,7 +13,7 @@ pub(super) fn add(kinds: &mut Descriptions) {
 }
 
 /// `host`, `port`, `timeout` and `bindAddress`.
-fn host(arguments: &mut Arguments<'_>) -> Result<HostnameEndpoint, ParseError> {
+pub(super) fn host(arguments: &mut Arguments<'_>) -> Result<HostnameEndpoint, ParseError> {
     // One of them by name leaves the other to what has none.
     let host = arguments.require("host")?.text("a name or an address")?;
     let port = arguments.require("port")?.port()?;
@@ -29,6 +30,12 @@ fn host(arguments: &mut Arguments<'_>) -> Result<HostnameEndpoint, ParseError> {
 
 fn unix(arguments: &mut Arguments<'_>) -> Made {
     let path = arguments.require("path")?.text("a path")?;
+    let mut path = UnixPath::from(path);
+    if let Some(lock) = arguments.take("lockfile")?
+        && lock.flag()?
+    {
+        path = path.lock_file();
+    }
     let mut endpoint = UnixClientEndpoint::new(arguments.reactor(), path);
     if let Some(timeout) = arguments.take("timeout")? {
         endpoint = endpoint.timeout(timeout.seconds()?);

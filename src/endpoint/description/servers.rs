@@ -2,7 +2,7 @@
 use super::{Arguments, Descriptions, ParseError};
 use crate::endpoint::{ServerEndpoint, TcpServerEndpoint, UnixServerEndpoint, wrap_server};
 use crate::protocols::proxy::ProxyFactory;
-use crate::transport::ListenAt;
+use crate::transport::{ListenAt, UnixPath};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 type Made = Result<Box<dyn ServerEndpoint>, ParseError>;
@@ -15,7 +15,7 @@ pub(super) fn add(kinds: &mut Descriptions) {
 }
 
 /// `port`, `interface` and `backlog`.
-fn tcp(arguments: &mut Arguments<'_>, everywhere: IpAddr) -> Made {
+pub(super) fn tcp(arguments: &mut Arguments<'_>, everywhere: IpAddr) -> Made {
     Ok(Box::new(TcpServerEndpoint::new(arguments.reactor(), place(arguments, everywhere)?)))
 }
 fn place(arguments: &mut Arguments<'_>, everywhere: IpAddr) -> Result<ListenAt, ParseError> {
@@ -39,6 +39,23 @@ fn place(arguments: &mut Arguments<'_>, everywhere: IpAddr) -> Result<ListenAt, 
 }
 
 fn unix(arguments: &mut Arguments<'_>) -> Made {
-    let path = arguments.require("path")?.text("a path")?;
+    // Twisted's name for it, and that of clients.
+    let path = match arguments.take("address")? {
+        Some(path) => path,
+        None => arguments.require("path")?,
+    };
+    let mut path = UnixPath::from(path.text("a path")?);
+    if let Some(mode) = arguments.next("mode")? {
+        let octal = u32::from_str_radix(mode.as_str(), 8).ok();
+        let permissions = octal.filter(|mode| *mode <= 0o7777).ok_or_else(|| mode.invalid("permissions in octal"))?;
+        path = path.mode(permissions);
+    }
+    if let Some(backlog) = arguments.next("backlog")? {
+        path = path.backlog(backlog.parse("a number of connections")?);
+    }
+    // END-16: unless it is told otherwise.
+    if arguments.next("lockfile")?.map_or(Ok(true), |lock| lock.flag())? {
+        path = path.lock_file();
+    }
     Ok(Box::new(UnixServerEndpoint::new(arguments.reactor(), path)))
 }

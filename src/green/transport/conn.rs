@@ -47,6 +47,10 @@ pub(super) struct Conn {
     /// Where a decoder is at work.
     decoding: Cell<Option<Greenlet>>,
     closers: Waiters,
+    /// Counts handshakes: what a decoder remembers of bytes before the last is void.
+    epoch: Cell<u32>,
+    /// Who waits for one.
+    securing: Waiters,
 }
 
 impl Conn {
@@ -70,6 +74,8 @@ impl Conn {
             line: Waiters::default(),
             decoding: Cell::new(None),
             closers: Waiters::default(),
+            epoch: Cell::new(0),
+            securing: Waiters::default(),
         })
     }
     /// Of a wire that has another protocol so far.
@@ -96,7 +102,12 @@ impl Conn {
     /// The bytes that have arrived; `put_back` returns those that are not taken.
     pub(super) fn take_input(&self) -> BytesMut {
         self.look();
-        self.input.take()
+        let mut input = self.input.take();
+        if !input.is_empty() && self.wire.get().is_some_and(TransportRef::is_void) {
+            // It came before TLS.
+            input.clear();
+        }
+        input
     }
     /// What has come so far is no news any more.
     pub(super) fn look(&self) {
@@ -223,6 +234,37 @@ impl Conn {
         self.end.borrow_mut().get_or_insert_with(|| reason.clone());
         self.finish(reason);
         self.closers.wake_all();
+        self.securing.wake_all();
+    }
+    pub(super) fn epoch(&self) -> u32 {
+        self.epoch.get()
+    }
+    /// TLS is in place, and nothing has come through it yet.
+    fn secured(&self) {
+        self.epoch.set(self.epoch.get() + 1);
+        self.input.take();
+        self.tell_reader();
+        self.securing.wake_all();
+    }
+    /// Parks until the handshake is done; gives the error with which it was not, if so.
+    #[cfg(feature = "tls")]
+    #[track_caller]
+    pub(super) fn wait_secure(&self) -> Result<Result<()>> {
+        loop {
+            if let Some(reason) = &*self.end.borrow() {
+                self.told.set(true);
+                return Ok(Err(match reason {
+                    ConnectionClosed::Failed(failure) => failure.clone(),
+                    reason => reason.clone().into(),
+                }));
+            }
+            match self.wire.get() {
+                Some(wire) if wire.is_handshaking() => self.securing.wait("the TLS handshake", None)?,
+                Some(wire) if wire.is_secure() => return Ok(Ok(())),
+                // It was being closed.
+                _ => return Ok(Err(ConnectionClosed::Done.into())),
+            };
+        }
     }
 
     /// Parks until the connection is gone.
@@ -272,6 +314,15 @@ impl Protocol for GreenProtocol {
         if self.conn.wire.get().is_none() {
             self.conn.attach(transport, b"");
         }
+        // A connection whose handshake fails was never made (TW-59).
+        if !transport.is_handshaking()
+            && let Some(made) = self.made.take()
+        {
+            made(Rc::clone(&self.conn));
+        }
+    }
+    fn handshake_completed(&mut self, _transport: TransportRef) {
+        self.conn.secured();
         if let Some(made) = self.made.take() {
             made(Rc::clone(&self.conn));
         }

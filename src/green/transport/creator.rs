@@ -14,8 +14,8 @@ use std::rc::Rc;
 /// Connects, and gives the connected [`GreenTransport`]. `framed` takes what makes a decoder for each connection:
 /// `GreenClientCreator::new(&reactor).framed(Lines::new)`.
 pub struct GreenClientCreator<D: 'static = Raw> {
-    reactor: Reactor,
-    decoder: Rc<dyn Fn() -> D>,
+    pub(super) reactor: Reactor,
+    pub(super) decoder: Rc<dyn Fn() -> D>,
 }
 
 impl GreenClientCreator {
@@ -51,6 +51,32 @@ impl<D: Decoder> GreenClientCreator<D> {
     #[track_caller]
     pub fn connect_unix(&self, path: impl Into<UnixPath>) -> Result<GreenTransport<D>> {
         self.connect(|protocol| self.reactor.connect_protocol_unix(path, protocol))
+    }
+    /// Connects by TCP and TLS, and returns when the handshake is done. `side` is a
+    /// [`ClientConfig`](crate::transport::tls::ClientConfig), whose server must be whom `to` names, or one with
+    /// [another name](crate::transport::tls::ClientConfig::named).
+    ///
+    /// # Errors
+    /// As [`connect_tcp`](GreenClientCreator::connect_tcp); [`ConnectError::Tls`](crate::ConnectError::Tls) with the
+    /// [`TlsError`](crate::transport::tls::TlsError), or with how the connection ended.
+    ///
+    /// # Blocking
+    /// Until connected and secure. Interrupted, no connection is left behind.
+    #[cfg(feature = "tls")]
+    #[track_caller]
+    pub fn connect_tls(
+        &self,
+        to: impl Into<Destination>,
+        side: impl Into<crate::transport::tls::Side>,
+    ) -> Result<GreenTransport<D>> {
+        use crate::transport::tls::{TlsProtocol, host_of};
+        let to = to.into();
+        let side = side.into().or_named(host_of(&to));
+        let conn = self.connect(|protocol| self.reactor.connect_protocol(to, TlsProtocol::new(side, protocol)))?;
+        match conn.conn.wait_secure()? {
+            Ok(()) => Ok(conn),
+            Err(failure) => Err(crate::error::ConnectError::Tls(failure).into()),
+        }
     }
     /// Starts a child process and talks to it as to a connection; see
     /// [`Reactor::connect_process`](crate::Reactor::connect_process).

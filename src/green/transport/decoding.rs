@@ -14,11 +14,18 @@ pub(super) struct Decoding<D> {
     attached: Cell<bool>,
     /// Nothing more is to be had from it.
     drained: Cell<bool>,
+    /// The handshakes it knows of.
+    epoch: Cell<u32>,
 }
 
 impl<D> Decoding<D> {
     pub(super) fn new(decoder: D) -> Self {
-        Decoding { decoder: RefCell::new(Some(decoder)), attached: Cell::new(false), drained: Cell::new(false) }
+        Decoding {
+            decoder: RefCell::new(Some(decoder)),
+            attached: Cell::new(false),
+            drained: Cell::new(false),
+            epoch: Cell::new(0),
+        }
     }
     pub(super) fn is_drained(&self) -> bool {
         self.drained.get()
@@ -40,6 +47,10 @@ impl<D: Decoder> GreenTransport<D> {
         let Some(decoder) = &mut work.decoder else { return Ok(None) };
         if !self.decoder.attached.replace(true) {
             decoder.attached(self.transport(), &self.conn.0.ready());
+        }
+        let epoch = self.conn.epoch();
+        if self.decoder.epoch.replace(epoch) != epoch {
+            decoder.restart();
         }
         let mut outcome = decoder.decode(&mut work.input);
         if over && matches!(outcome, Ok(None)) {

@@ -78,6 +78,9 @@ impl Decoder for Lines {
             }
         }
     }
+    fn restart(&mut self) {
+        self.searched = 0;
+    }
 }
 
 impl<M: AsRef<[u8]>> Encoder<M> for Lines {

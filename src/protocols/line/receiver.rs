@@ -10,6 +10,7 @@ use crate::protocols::codec::{Lines, find};
 use crate::transport::{Flow, Protocol, TransportRef};
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 
 /// What a `LineTransport` finds its receiver by: a slot of the thread's table.
@@ -254,7 +255,12 @@ macro_rules! receivers { ($($(#[$doc:meta])* $name:ident $raw:literal;)+) => { $
             self.0.tell(transport, |handler, transport| handler.write_connection_lost(transport));
         }
         fn handshake_completed(&mut self, transport: TransportRef) {
+            // What is left came before TLS, and is void.
+            self.0.unread.take();
             self.0.tell(transport, |handler, transport| handler.handshake_completed(transport));
+        }
+        fn file_descriptor_received(&mut self, transport: TransportRef, descriptor: OwnedFd) {
+            self.0.tell(transport, |handler, transport| handler.file_descriptor_received(transport, descriptor));
         }
         fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
             self.0.tell(transport, |handler, transport| handler.connection_lost(transport, reason));

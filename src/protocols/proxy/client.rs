@@ -2,6 +2,7 @@
 use super::{ProxyHeader, ProxyVersion};
 use crate::address::Address;
 use crate::error::{ConnectError, ConnectionClosed};
+use crate::protocols::{Forward, Hooks};
 use crate::transport::{ClientFactory, Connector, Factory, Protocol, TransportRef};
 
 /// Writes a PROXY header as the first thing on each connection of a factory, before the protocol's `connection_made`.
@@ -45,7 +46,7 @@ impl<F> ProxyClientFactory<F> {
 impl<F: Factory> Factory for ProxyClientFactory<F> {
     fn build_protocol(&mut self, peer: &Address) -> Option<Box<dyn Protocol>> {
         let inner = self.inner.build_protocol(peer)?;
-        Some(Box::new(Introduced { say: Some(self.say.clone()), inner }))
+        Some(Forward::boxed(inner, Introduction(Some(self.say.clone()))))
     }
     fn start_factory(&mut self) {
         self.inner.start_factory();
@@ -66,39 +67,15 @@ impl<F: ClientFactory> ClientFactory for ProxyClientFactory<F> {
     }
 }
 
-/// The protocol, after the header has been written.
-struct Introduced {
-    say: Option<Say>,
-    inner: Box<dyn Protocol>,
-}
-impl Protocol for Introduced {
-    fn connection_made(&mut self, transport: TransportRef) {
-        let header = match self.say.take() {
-            Some(Say::Header(header)) => Some(header),
-            Some(Say::Itself(version)) => Some(ProxyHeader::between(version, transport.host(), transport.peer())),
-            None => None,
+/// The header goes out first.
+struct Introduction(Option<Say>);
+impl Hooks for Introduction {
+    fn making(&mut self, transport: TransportRef) {
+        let header = match self.0.take() {
+            Some(Say::Header(header)) => header,
+            Some(Say::Itself(version)) => ProxyHeader::between(version, transport.host(), transport.peer()),
+            None => return,
         };
-        if let Some(header) = header {
-            transport.write(header.to_bytes());
-        }
-        self.inner.connection_made(transport);
-    }
-    fn data_received(&mut self, transport: TransportRef, data: &[u8]) {
-        self.inner.data_received(transport, data);
-    }
-    fn read_connection_lost(&mut self, transport: TransportRef) {
-        self.inner.read_connection_lost(transport);
-    }
-    fn write_connection_lost(&mut self, transport: TransportRef) {
-        self.inner.write_connection_lost(transport);
-    }
-    fn handshake_completed(&mut self, transport: TransportRef) {
-        self.inner.handshake_completed(transport);
-    }
-    fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
-        self.inner.connection_lost(transport, reason);
-    }
-    fn switch_inner(&mut self, protocol: Box<dyn Protocol>) -> Result<Box<dyn Protocol>, Box<dyn Protocol>> {
-        self.inner.switch_inner(protocol)
+        transport.write(header.to_bytes());
     }
 }

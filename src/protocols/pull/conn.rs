@@ -159,6 +159,10 @@ impl<P: Decoder> Conn<P> {
             }
             let mut decoder = self.decoder.borrow_mut().take()?;
             let (over, mut input) = (self.is_over(), self.input.take());
+            if self.wire().is_void() {
+                // It came before TLS.
+                input.clear();
+            }
             let decoded = failure::catch(|| {
                 if !self.attached.replace(true) {
                     decoder.attached(self.wire(), &self.ready());
@@ -336,7 +340,10 @@ impl<P: Decoder> Protocol for PullProtocol<P> {
             self.conn.attach(transport, b"");
         }
         self.conn.flowing.set(false);
-        if let Some(made) = self.made.take() {
+        // A connection whose handshake fails was never made.
+        if !transport.is_handshaking()
+            && let Some(made) = self.made.take()
+        {
             made();
         }
         self.conn.flow();
@@ -346,6 +353,23 @@ impl<P: Decoder> Protocol for PullProtocol<P> {
         self.conn.polled.set(false);
         self.conn.flowing.set(false);
         transport.pause_producing();
+        self.conn.serve();
+        self.conn.tell_tasks();
+    }
+    fn handshake_completed(&mut self, _transport: TransportRef) {
+        self.conn.input.take();
+        let decoder = self.conn.decoder.borrow_mut().take();
+        if let Some(mut decoder) = decoder {
+            let restarted = failure::catch(|| decoder.restart());
+            let none = self.conn.decoder.replace(Some(decoder));
+            drop(none);
+            if let Err(failure) = restarted {
+                self.conn.fail_reading(&failure);
+            }
+        }
+        if let Some(made) = self.made.take() {
+            made();
+        }
         self.conn.serve();
         self.conn.tell_tasks();
     }

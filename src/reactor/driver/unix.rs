@@ -5,10 +5,11 @@
 use super::lock::Lock;
 use super::{Datagram, Listener, Socket};
 use crate::address::Address;
+use crate::sys::ancillary::{self, Besides};
 use socket2::{Domain, SockAddr, SockRef, Type};
 use std::fs::Permissions;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -113,6 +114,21 @@ pub(super) fn connect(path: &Path) -> io::Result<Socket> {
     let socket = socket(Type::STREAM)?;
     socket.connect(&SockAddr::unix(path)?)?;
     Ok(Socket::Unix(mio::net::UnixStream::from_std(socket.into())))
+}
+
+/// Reads, descriptors included.
+pub(super) fn receive(
+    stream: &mio::net::UnixStream,
+    buffer: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<usize> {
+    let (n, besides) = ancillary::receive(stream.as_fd(), buffer, descriptors)?;
+    if besides != Besides::default() {
+        let Besides { truncated, unknown } = besides;
+        let lost = if truncated { "descriptors that did not fit into this process are lost" } else { "" };
+        log::warn!(target: "twistlet", "beside data on a UNIX socket: {unknown} messages of unknown kinds ignored; {lost}");
+    }
+    Ok(n)
 }
 
 /// A datagram socket; without a path one that nobody can send to.

@@ -1,6 +1,6 @@
 //! Signals for whoever asks: a closure of ours is called in the loop for each that has come.
 //!
-//! Used by `green::signal`, and by `green::process` where the system has no descriptors for processes. Several of one kind
+//! Used by `service::application`, by `green::signal`, and by `green::process` where the system has no descriptors for processes. Several of one kind
 //! that come before the loop looks are one, as the system has it. What must never happen here: user code called.
 use super::{House, empty};
 use crate::reactor::core::Core;
@@ -113,6 +113,7 @@ impl Subscription {
         Ok(subscription)
     }
     /// Whether the reactor it was made on still is there, and is `core`.
+    #[cfg(feature = "green")]
     pub(crate) fn is_of(&self, core: &Rc<Core>) -> bool {
         Weak::ptr_eq(&self.core, &Rc::downgrade(core)) && self.ear.token.get().is_some()
     }

@@ -11,11 +11,18 @@ impl Stream {
         if self.has(BLOCKED) {
             return self.out.borrow().is_empty();
         }
+        if self.descriptors.borrow().is_some() && !self.send_descriptors() {
+            return false;
+        }
         let sent = {
             let mut out = self.out.borrow_mut();
             let socket = self.socket.borrow();
             let Some(socket) = &*socket else { return false };
-            out.send(|data| socket.write(data), |parts| socket.write_vectored(parts))
+            out.send(
+                |data| socket.write(data),
+                |parts| socket.write_vectored(parts),
+                |part| socket.send_file(part.file(), part.position(), part.left()),
+            )
         };
         let spent = self.out.borrow_mut().take_spent();
         if !spent.is_empty() {

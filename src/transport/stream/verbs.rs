@@ -9,11 +9,13 @@ use crate::deferred::Deferred;
 use crate::error::ConnectionClosed;
 use crate::failure::Failure;
 use crate::reactor::Reactor;
+use crate::reactor::driver::Socket;
 use crate::transport::outbox::SHARE;
 use crate::transport::producer::{Producer, PullProducer, Registered, stop_soon};
-use crate::transport::{Address, Transport};
+use crate::transport::{Address, FilePart, Transport};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// A write of this size goes out at once when nothing waits before it: copying it would cost more than the system call.
@@ -44,7 +46,7 @@ impl Transport for Stream {
         }
         let mut out = self.out.borrow_mut();
         let mut rest = data;
-        if data.len() >= AT_ONCE && out.is_empty() && !self.has(BLOCKED) {
+        if data.len() >= AT_ONCE && out.is_empty() && !self.has(BLOCKED) && self.descriptors.borrow().is_none() {
             match self.try_write(data) {
                 Ok(n) => {
                     rest = &data[n..];
@@ -105,6 +107,22 @@ impl Transport for Stream {
         let unsent = out.len();
         drop(out);
         self.wrote(unsent);
+    }
+    fn write_file(&self, part: &FilePart) -> bool {
+        if !self.socket.borrow().as_ref().is_some_and(Socket::sends_files) {
+            return false;
+        }
+        if !self.cannot_write() {
+            let mut out = self.out.borrow_mut();
+            out.push_file(part.clone());
+            let unsent = out.len();
+            drop(out);
+            self.wrote(unsent);
+        }
+        true
+    }
+    fn send_file_descriptor(&self, descriptor: OwnedFd) -> io::Result<()> {
+        self.queue_descriptor(descriptor)
     }
     fn lose_connection(&self) {
         if !self.has(DISCONNECTING | ABORTING | LOST) {

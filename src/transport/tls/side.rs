@@ -46,7 +46,7 @@ impl From<ServerConfig> for Side {
 
 impl Side {
     /// The same with a name, if it has none and wants one.
-    pub(super) fn or_named(self, host: Option<String>) -> Side {
+    pub(crate) fn or_named(self, host: Option<String>) -> Side {
         match self {
             Side::Client { config, name } => Side::Client { config, name: name.or(host) },
             server => server,

@@ -2,7 +2,7 @@
 //!
 //! What must never happen here: the protocol called in another way than by the table's functions, which queue what comes
 //! while it runs.
-use super::{Event, connection_lost, data_received, hold, is_paused, notify, open};
+use super::{Event, connection_lost, data_received, hold, is_paused, layer_above, notify, open, secured};
 use crate::error::ConnectionClosed;
 use crate::failure::Result;
 use crate::transport::{Protocol, Transport, TransportRef};
@@ -56,6 +56,8 @@ impl Wire {
     }
     /// `deliver_read_lost` by name; gives the panic, which has ended the wire.
     pub(crate) fn end_reading(name: TransportRef) -> Result<()> {
+        // With TLS under the wire it is the ciphertext that ends.
+        let name = layer_above(name, 0).unwrap_or(name);
         let event = move |protocol: &mut dyn Protocol| protocol.read_connection_lost(name);
         if is_paused(name) {
             hold(name, Event::Told(Box::new(event)));
@@ -67,6 +69,12 @@ impl Wire {
     pub fn deliver_write_lost(&self) {
         let name = self.name;
         let _ = Wire::tell(name, move |protocol| protocol.write_connection_lost(name));
+    }
+    /// A secure layer is in place elsewhere, for which this wire was given up: what the protocol has kept is void.
+    pub(crate) fn deliver_secured(&self) {
+        if let Err(failure) = secured(self.name, 0) {
+            connection_lost(self.name, &ConnectionClosed::Failed(failure));
+        }
     }
     /// The connection is over: `connection_lost`, and the name means nothing from here on.
     pub fn deliver_lost(self, reason: &ConnectionClosed) {

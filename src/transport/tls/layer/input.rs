@@ -164,8 +164,11 @@ impl Layer {
     fn peer_closed(&self) {
         if !self.has(PEER_TOLD) {
             self.set(PEER_TOLD);
-            let upper = self.upper.get();
-            self.tell(move |protocol| protocol.read_connection_lost(upper));
+            // Who closes has been waiting for this only.
+            if !self.has(CLOSING) {
+                let upper = self.upper.get();
+                self.tell(move |protocol| protocol.read_connection_lost(upper));
+            }
             self.set(FLUSH_DUE);
         }
     }
