@@ -1,5 +1,6 @@
-//! One established stream connection, TCP, UNIX or a pair of descriptors: reading into the reactor's buffer, gathering what is written, closing in
-//! its several ways. The reactor calls it (`Source`), its protocol calls it through `TransportRef` (`Transport`).
+//! One established stream connection, TCP, UNIX or one or two other descriptors: reading into the reactor's buffer, gathering
+//! what is written, closing in its several ways. The reactor calls it (`Source`), its protocol calls it through
+//! `TransportRef` (`Transport`).
 //!
 //! Methods of `Transport` only change state and ask for a flush; everything that runs user code happens in `ready`, `flush`
 //! and `shut`, with nothing borrowed. Edge-triggered: an edge is remembered until a read says that it is used up.
