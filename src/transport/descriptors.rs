@@ -62,8 +62,8 @@ impl<R: Into<OwnedFd>, W: Into<OwnedFd>> From<(R, W)> for Ends {
 }
 
 impl Reactor {
-    /// Makes a stream of open descriptors: pipes, a FIFO, a terminal, a serial line, a connected socket (Twisted's `adoptStreamConnection`,
-    /// `SerialPort`, and what `StandardIO` is for other descriptors). The protocol is told
+    /// Makes a stream of open descriptors: pipes, a FIFO, a terminal, a serial line, a connected socket (Twisted's
+    /// `adoptStreamConnection`, `SerialPort`, and what `StandardIO` is for other descriptors). The protocol is told
     /// `connection_made` in a later turn; from there on every rule of a TCP connection holds.
     ///
     /// - The descriptors are made non-blocking. That is a property of what was opened, not of the descriptor: other processes

@@ -1,5 +1,6 @@
-//! One established stream connection, TCP, UNIX or a pair of descriptors: reading into the reactor's buffer, gathering what is written, closing in
-//! its several ways. The reactor calls it (`Source`), its protocol calls it through `TransportRef` (`Transport`).
+//! One established stream connection, TCP, UNIX or one or two other descriptors: reading into the reactor's buffer, gathering
+//! what is written, closing in its several ways. The reactor calls it (`Source`), its protocol calls it through
+//! `TransportRef` (`Transport`).
 //!
 //! Methods of `Transport` only change state and ask for a flush; everything that runs user code happens in `ready`, `flush`
 //! and `shut`, with nothing borrowed. Edge-triggered: an edge is remembered until a read says that it is used up.
@@ -51,12 +52,12 @@ const PRODUCER: u32 = 1 << 12;
 const PRODUCER_PAUSED: u32 = 1 << 13;
 const FAULTY: u32 = 1 << 14;
 const FAILING: u32 = 1 << 15;
-/// Made of descriptors of the user's: others may have them too.
+/// Made of descriptors of the user's.
 const ADOPTED: u32 = 1 << 16;
 /// Something was written that nobody would read.
 const OUTPUT_LOST: u32 = 1 << 17;
 /// Somebody else may have a copy of the descriptor, which is then still watched after a close.
-const SHARED: u32 = 1 << 19;
+const SHARED: u32 = 1 << 18;
 
 pub(crate) struct Stream {
     core: Rc<Core>,

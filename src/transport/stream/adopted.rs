@@ -2,7 +2,7 @@
 //! one that is written to may break alone. Called by `transport::descriptors` and by the rest of `stream`.
 use super::{
     ADOPTED, Address, BLOCKED, DISCONNECTING, EOF, LOST, OUTPUT_LOST, Owner, PRODUCER, PRODUCER_PAUSED, Protocol,
-    READ_CLOSED, READABLE, Stream, WRITE_LOSING, WRITE_LOST, wire,
+    READ_CLOSED, READABLE, SHARED, Stream, WRITE_LOSING, WRITE_LOST, wire,
 };
 use crate::error::ConnectionClosed;
 use crate::failure;
@@ -21,7 +21,7 @@ impl Stream {
         protocol: Box<dyn Protocol>,
         owner: Option<Box<dyn Owner>>,
     ) -> Rc<Stream> {
-        let mut flags = ADOPTED;
+        let mut flags = ADOPTED | SHARED;
         if let Some(pipe) = socket.as_pipe() {
             // A terminal gives line by line, so that a short read says nothing: it is read until it has no more.
             flags |= READ_CLOSED;

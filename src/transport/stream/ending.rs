@@ -1,5 +1,5 @@
 //! How connections end: everybody is told once, and what was sent reaches the peer even while it goes on sending.
-use super::{ADOPTED, EOF, FAILING, LOST, SHARED, Stream};
+use super::{EOF, FAILING, LOST, SHARED, Stream};
 use crate::clock::DelayedCall;
 use crate::error::ConnectionClosed;
 use crate::failure;
@@ -61,7 +61,7 @@ impl Stream {
     }
 
     fn close(&self, socket: Socket) {
-        close(&self.core, socket, self.has(ADOPTED | SHARED));
+        close(&self.core, socket, self.has(SHARED));
         drop(self.core.remove_source(self.token));
     }
     /// Closes the socket. With unread input that would be a reset, and what the peer has not received yet would be lost to
