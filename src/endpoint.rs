@@ -53,7 +53,7 @@ pub trait ClientEndpoint {
     /// As [`connect`](ClientEndpoint::connect), for a factory in a box: what an author writes.
     fn connect_boxed(&self, factory: Box<dyn Factory>) -> Deferred<TransportRef>;
     /// Connects once, with a protocol of `factory`. Fires right after its `connection_made`; fails with
-    /// [`ConnectError`](crate::ConnectError). Cancelling it gives the attempt up, and closes a connection that was made
+    /// [`ConnectError`]. Cancelling it gives the attempt up, and closes a connection that was made
     /// meanwhile.
     fn connect(&self, factory: impl Factory + 'static) -> Deferred<TransportRef>
     where
