@@ -8,6 +8,7 @@
 //! | `Int8StringReceiver`, `Int16StringReceiver`, `Int32StringReceiver` | [`Framed`]`::new(`[`Int32Strings`]`::new(), handler)`, and so on |
 //! | `FileSender` | [`FileSender`] |
 //! | `haproxy` | [`proxy`] |
+//! | `portforward.ProxyFactory` | [`ForwardFactory`](portforward::ForwardFactory) |
 //! | their `recvd` | [`Unread`], which [`Framed::with_unread`] gives the handler |
 pub mod codec;
 mod file_sender;
@@ -16,6 +17,7 @@ mod framed;
 mod inbox;
 pub mod line;
 pub mod policies;
+pub mod portforward;
 pub mod proxy;
 pub mod pull;
 mod shared;

@@ -1,8 +1,9 @@
 //! Sockets the process was started with, as systemd hands them over (its socket activation, `sd_listen_fds(3)`): the `LISTEN_*`
 //! variables, and endpoints that listen on what they name.
 //!
-//! A process that another of its program started in its place has them from that one. They are claimed once, when anybody first asks, and kept to the end of the process: each use has a duplicate, and
-//! systemd keeps the socket open anyway. What must never happen here: the variables of another process believed.
+//! A process that another of its program started in its place has them from that one. They are claimed once, when anybody first
+//! asks, and kept to the end of the process: each use has a duplicate, and systemd keeps the socket open anyway. What must never
+//! happen here: the variables of another process believed.
 use super::inheritance::{self, Role};
 use super::{Listening, ServerEndpoint};
 use crate::deferred::Deferred;
@@ -12,7 +13,6 @@ use crate::sys::inherited;
 use crate::transport::Factory;
 use std::fmt;
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::OnceLock;
 
@@ -138,7 +138,7 @@ impl ActivatedServerEndpoint {
 impl ServerEndpoint for ActivatedServerEndpoint {
     fn listen_boxed(&self, factory: Box<dyn Factory>) -> Deferred<Listening> {
         match self.open() {
-            Ok(socket) => Listening::deferred(self.reactor.listen_tcp(TcpListener::from(socket), factory)),
+            Ok(socket) => Listening::deferred(self.reactor.listen_tcp(socket, factory)),
             Err(error) => Deferred::fail(CannotListen::new(&self.which, error)),
         }
     }
