@@ -2,6 +2,17 @@
 //! one place, or leaves it to a string (Twisted's `internet.endpoints`).
 //!
 //! An endpoint never fails when it is made or used: what is wrong with it arrives in the Deferred.
+//!
+//! | Twisted | here |
+//! |---|---|
+//! | `clientFromString`, `serverFromString`, their plug-ins | [`client_from_string`], [`server_from_string`], [`Descriptions`] |
+//! | `TCP4ClientEndpoint`, `TCP4ServerEndpoint` and the like | [`TcpClientEndpoint`], [`TcpServerEndpoint`], [`UnixClientEndpoint`], [`UnixServerEndpoint`] |
+//! | `HostnameEndpoint` | [`HostnameEndpoint`] |
+//! | `connectProtocol` | [`ClientEndpoint::connect_protocol`] |
+//! | `wrapClientTLS`, `SSL4ServerEndpoint` | `wrap_client_tls`, `wrap_server_tls`, with the feature `tls` |
+//! | `ProcessEndpoint`, `StandardIOEndpoint` | [`ProcessClientEndpoint`], [`StdioServerEndpoint`] |
+//! | `AdoptedStreamServerEndpoint`, `systemd:` | [`AdoptedServerEndpoint`], [`ActivatedServerEndpoint`] |
+//! | `haproxy:` | [`wrap_server`] with a [`ProxyFactory`](crate::protocols::proxy::ProxyFactory) |
 pub(crate) mod activated;
 mod adopted;
 mod description;
@@ -42,7 +53,7 @@ pub trait ClientEndpoint {
     /// As [`connect`](ClientEndpoint::connect), for a factory in a box: what an author writes.
     fn connect_boxed(&self, factory: Box<dyn Factory>) -> Deferred<TransportRef>;
     /// Connects once, with a protocol of `factory`. Fires right after its `connection_made`; fails with
-    /// [`ConnectError`](crate::ConnectError). Cancelling it gives the attempt up, and closes a connection that was made
+    /// [`ConnectError`]. Cancelling it gives the attempt up, and closes a connection that was made
     /// meanwhile.
     fn connect(&self, factory: impl Factory + 'static) -> Deferred<TransportRef>
     where

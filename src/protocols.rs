@@ -7,6 +7,7 @@
 //! | `NetstringReceiver` | [`Framed`]`::new(`[`Netstrings`]`::new(), handler)` |
 //! | `Int8StringReceiver`, `Int16StringReceiver`, `Int32StringReceiver` | [`Framed`]`::new(`[`Int32Strings`]`::new(), handler)`, and so on |
 //! | `FileSender` | [`FileSender`] |
+//! | `haproxy` | [`proxy`] |
 //! | `portforward.ProxyFactory` | [`ForwardFactory`](portforward::ForwardFactory) |
 //! | their `recvd` | [`Unread`], which [`Framed::with_unread`] gives the handler |
 pub mod codec;

@@ -167,6 +167,39 @@ fn tls_and_a_proxy_header_stand_in_either_order() {
 }
 
 #[test]
+fn a_connection_behind_a_proxy_header_can_start_tls() {
+    let heard = Slot::default();
+    let seen = heard.clone();
+    run(move |reactor| {
+        let server_side = || {
+            Probe::new().on_data(|transport, data| match transport.is_secure() {
+                true => write!(transport, "{} from {}", data.escape_ascii(), transport.peer()),
+                false => {
+                    transport.write("go on");
+                    transport.start_tls(server());
+                }
+            })
+        };
+        let at = serve(reactor, ProxyFactory::new(server_side));
+        let header = ProxyHeader::new(ProxyVersion::V1, "192.0.2.7:1".parse().unwrap(), at);
+        let client_side =
+            Probe::new().on_made(|transport| transport.write("STARTTLS")).on_data(move |transport, data| {
+                if transport.is_secure() {
+                    seen.set(String::from_utf8_lossy(data).into_owned());
+                    let _ = reactor.stop();
+                    return;
+                }
+                transport.start_tls(client().named("localhost"));
+                transport.write("hello");
+            });
+        let tcp = TcpClientEndpoint::new(&reactor, at);
+        let _ = wrap_client(tcp, move |factory| ProxyClientFactory::new(header.clone(), factory))
+            .connect_protocol(client_side);
+    });
+    assert_eq!(heard.get(), "hello from 192.0.2.7:1");
+}
+
+#[test]
 fn strings_describe_tls_with_files() {
     // END-16, END-17
     let folder = folder("endpoint-tls");

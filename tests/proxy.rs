@@ -322,6 +322,28 @@ fn a_protocol_or_a_factory_that_declines_or_panics_ends_the_connection() {
 }
 
 #[test]
+fn a_protocol_may_close_or_make_way_for_another_at_once() {
+    let log = Log::default();
+    let noted = log.clone();
+    let closes =
+        || Probe::new().on_made(|transport| transport.abort_connection()).on_data(|_, _| panic!("it is closed"));
+    let makes_way = move || {
+        let next = noted.clone();
+        Probe::new().on_made(move |transport| transport.switch_protocol(Noting(next.clone()), "unread, "))
+    };
+    for (mut factory, heard) in [
+        (ProxyFactory::new(closes), &[][..]),
+        (ProxyFactory::new(makes_way), &["made by 192.168.1.1:54321 to 10.0.0.1:12345", "unread, ", "rest", "more"]),
+    ] {
+        let wire = StringTransport::connect(factory.build_protocol(&tcp("192.168.1.1:1")).unwrap(), &Clock::new());
+        wire.deliver("PROXY UNKNOWN\r\nrest");
+        wire.deliver("more");
+        assert_eq!(wire.is_aborted(), heard.is_empty());
+        assert_eq!(log.take(), heard);
+    }
+}
+
+#[test]
 fn only_named_proxies_are_believed() {
     let declined = |factory: &mut ProxyFactory, peer: &str| factory.build_protocol(&tcp(peer)).is_none();
     let mut one = ProxyFactory::new(Probe::new).trust(Ipv4Addr::LOCALHOST);
