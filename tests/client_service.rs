@@ -122,6 +122,19 @@ fn a_second_start_does_nothing() {
     service.start_service();
     assert_eq!((endpoint.begun(), clock.pending()), (0, 0));
     assert!(!wire.is_disconnecting());
+    // Nor while it waits, nor while it is about to start anyway.
+    wire.lose(ConnectionClosed::Done);
+    service.start_service();
+    assert_eq!((endpoint.begun(), clock.pending()), (0, 1));
+    clock.advance(SECOND);
+    let wire = endpoint.accept();
+    let mut stopped = service.stop_service();
+    service.start_service();
+    service.start_service();
+    assert_no_result(&mut stopped);
+    wire.lose(ConnectionClosed::Done);
+    success_result_of(stopped);
+    assert_eq!((endpoint.begun(), clock.pending()), (1, 0));
 }
 
 #[test]

@@ -137,7 +137,9 @@ fn it_serves_and_stops_when_the_connections_that_are_there_have_ended() {
     app.signal("TERM");
     app.line_with("stops");
     wait_until_refused(address);
-    // Not cut off.
+    // Not cut off; nor by a restart that comes too late.
+    echo(&mut stream).unwrap();
+    app.signal("USR2");
     echo(&mut stream).unwrap();
     drop(stream);
     assert_eq!(app.finish().code(), Some(0));

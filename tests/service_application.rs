@@ -102,8 +102,11 @@ fn a_connection_that_takes_nothing_is_aborted_when_all_time_is_up() {
 
 #[test]
 fn a_failed_start_stops_what_was_started() {
-    struct Fails;
+    struct Fails(bool);
     impl Service for Fails {
+        fn privileged_start(&mut self) -> Deferred<()> {
+            if self.0 { Deferred::fail(Failure::msg("no rights")) } else { Deferred::succeed(()) }
+        }
         fn start_service(&mut self) -> Deferred<()> {
             Deferred::fail(Failure::msg("not today"))
         }
@@ -123,12 +126,14 @@ fn a_failed_start_stops_what_was_started() {
         }
     }
     let _alone = alone();
-    let counts = Rc::default();
-    let program = MultiService::new();
-    program.add(Noted(Rc::clone(&counts)));
-    program.add(Fails);
-    assert!(is(run_application(program), ExitCode::FAILURE));
-    assert_eq!(counts.get(), (1, 1));
+    for early in [false, true] {
+        let counts = Rc::default();
+        let program = MultiService::new();
+        program.add(Noted(Rc::clone(&counts)));
+        program.add(Fails(early));
+        assert!(is(run_application(program), ExitCode::FAILURE));
+        assert_eq!(counts.get(), (1, 1));
+    }
 }
 
 #[test]

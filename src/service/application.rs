@@ -197,6 +197,7 @@ struct Run {
     /// A successor serves.
     handed_over: Cell<bool>,
     successor: RefCell<Option<Canceller>>,
+    /// To the end: unheard, such a signal would cut off the connections that are being drained.
     hearing: RefCell<Option<Subscription>>,
 }
 
@@ -204,7 +205,11 @@ impl Run {
     fn start(self: Rc<Self>) {
         self.hear();
         let service = self.service.clone();
-        let started = self.service.privileged_start().add_callback(move |()| service.start());
+        // Started in any case: what is started is stopped, and what was opened before with it.
+        let started = self
+            .service
+            .privileged_start()
+            .add_both(move |early| service.start().add_both(move |started| early.and(started)));
         let _ = started.add_both(move |outcome| match outcome {
             // What becomes of a start that a stop interrupts is of no interest.
             _ if self.stopping.get() => {}
@@ -283,7 +288,6 @@ impl Run {
         if let Some(successor) = successor {
             successor.cancel();
         }
-        drop(self.hearing.take());
         let core = self.reactor.core();
         let stopped = self.service.stop().add_errback(|failure| {
             failure::report("stopping the program", &failure);
