@@ -7,6 +7,7 @@
 //! | `NetstringReceiver` | [`Framed`]`::new(`[`Netstrings`]`::new(), handler)` |
 //! | `Int8StringReceiver`, `Int16StringReceiver`, `Int32StringReceiver` | [`Framed`]`::new(`[`Int32Strings`]`::new(), handler)`, and so on |
 //! | `FileSender` | [`FileSender`] |
+//! | `portforward.ProxyFactory` | [`ForwardFactory`](portforward::ForwardFactory) |
 //! | their `recvd` | [`Unread`], which [`Framed::with_unread`] gives the handler |
 pub mod codec;
 mod file_sender;
@@ -15,6 +16,7 @@ mod framed;
 mod inbox;
 pub mod line;
 pub mod policies;
+pub mod portforward;
 pub mod proxy;
 pub mod pull;
 mod shared;

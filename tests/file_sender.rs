@@ -254,6 +254,8 @@ fn an_error_of_reading_and_a_panicking_transform_end_the_transfer() {
     logged();
 }
 
+type Wrap = fn(Box<dyn Factory>) -> Box<dyn Factory>;
+
 /// Serves what `send` does with the connection of a plain client, and gives what that has received.
 fn received(
     wrap: impl FnOnce(Box<dyn Factory>) -> Box<dyn Factory>,
@@ -283,7 +285,7 @@ fn a_large_file_goes_through_every_kind_of_wire_between_other_writes() {
     let data = content(5_000_000);
     let file = Rc::new(Temporary::new("large", &data));
     let expected = [b"before ", &data[..], b" after"].concat();
-    let kinds: [fn(Box<dyn Factory>) -> Box<dyn Factory>; 3] = [
+    let kinds: [Wrap; 3] = [
         |inner| inner,
         |inner| Box::new(TimeoutFactory::half_an_hour(inner)),
         |inner| {
@@ -424,11 +426,10 @@ fn a_gigabyte_takes_no_more_than_64_kib_of_memory() {
     let file = Temporary::new("gigabyte", b"");
     file.write().set_len(GIGABYTE).expect("sparse");
     // Sent by the system; and read, where something looks at what passes.
-    let kinds: [fn(Box<dyn Factory>) -> Box<dyn Factory>; 2] =
-        [|inner| inner, |inner| Box::new(TimeoutFactory::half_an_hour(inner))];
+    let kinds: [Wrap; 2] = [|inner| inner, |inner| Box::new(TimeoutFactory::half_an_hour(inner))];
     for wrap in kinds {
         let used = Slot::default();
-        let mut client = None;
+        let client;
         let opened = file.open();
         // It takes longer than `run` has patience for, where builds run beside it.
         let reactor = Reactor::new().expect("a reactor");
@@ -450,21 +451,21 @@ fn a_gigabyte_takes_no_more_than_64_kib_of_memory() {
                 })
             };
             let to = serve(reactor, wrap(Box::new(made)));
-            client = Some(peer(to, |mut stream| {
+            client = peer(to, |mut stream| {
                 let mut buffer = vec![0; 1 << 20];
                 let mut all = 0u64;
                 while let Ok(n @ 1..) = stream.read(&mut buffer) {
                     all += n as u64;
                 }
                 all
-            }));
+            });
         }
         reactor.call_later(Duration::from_secs(120), move || reactor.stop());
         reactor.run().expect("it runs");
         let (sent, most) = used.get();
         assert_eq!(sent, GIGABYTE);
         assert!(most <= 64 * 1024, "{most} bytes held on the way");
-        assert_eq!(client.expect("started").join().expect("it read"), GIGABYTE);
+        assert_eq!(client.join().expect("it read"), GIGABYTE);
     }
 }
 

@@ -506,3 +506,43 @@ fn a_name_of_a_connection_that_is_gone_does_not_touch_the_next() {
     assert_eq!(log.take(), ["made", "one", "two"]);
     assert_eq!(next.written(), "");
 }
+
+#[test]
+fn the_end_waits_behind_lines_that_a_pause_holds_back() {
+    // What the reactor reads at the resume is the end, and the first line behind the pause pauses again.
+    let log = Log::default();
+    let said = log.clone();
+    struct OneATime(Log);
+    impl LineHandler for OneATime {
+        fn line_received(&mut self, transport: LineTransport, line: &[u8]) {
+            self.0.add(String::from_utf8_lossy(line));
+            transport.pause_producing();
+            transport.call_later(Duration::from_millis(1), move || transport.resume_producing());
+        }
+        fn read_connection_lost(&mut self, transport: LineTransport) {
+            self.0.add("end");
+            transport.lose_connection();
+        }
+    }
+    rig::run(|reactor| {
+        let to = rig::serve(reactor, move || {
+            let said = said.clone();
+            LineReceiver::new(OneATime(said))
+        });
+        drop(rig::peer(to, move |mut stream| {
+            use std::io::{Read, Write};
+            stream.write_all(b"one\r\ntwo\r\nthree\r\n").expect("taken");
+            stream.shutdown(std::net::Shutdown::Write).expect("open");
+            stream.read_to_end(&mut Vec::new()).map(drop)
+        }));
+        fn watch(reactor: Reactor, log: Log) {
+            if log.contains("end") {
+                let _ = reactor.stop();
+            } else {
+                reactor.call_later(Duration::from_millis(1), move || watch(reactor, log));
+            }
+        }
+        watch(reactor, log.clone());
+    });
+    assert_eq!(log.all(), ["one", "two", "three", "end"]);
+}

@@ -9,12 +9,20 @@ use twistlet::{Reactor, TimedOut};
 use ureq::Agent;
 use ureq::config::Config;
 use ureq::http::Uri;
+use ureq::http::uri::Scheme;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, RustlsConnector, Transport,
+};
 
 /// An agent whose every wait is a green thread's.
 pub fn agent(config: Config) -> Agent {
     Agent::with_parts(config, GreenConnector, GreenResolver)
+}
+
+/// The same, with ureq's own TLS for `https`, as `config` says.
+pub fn tls_agent(config: Config) -> Agent {
+    Agent::with_parts(config, GreenConnector.chain(RustlsConnector::default()), GreenResolver)
 }
 
 /// std's calls on `green::net::TcpStream`.
@@ -82,7 +90,7 @@ pub struct GreenResolver;
 impl Resolver for GreenResolver {
     fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let host = uri.host().ok_or(ureq::Error::HostNotFound)?.trim_matches(['[', ']']);
-        let port = uri.port_u16().unwrap_or(80);
+        let port = uri.port_u16().unwrap_or(if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 });
         let reactor = Reactor::current();
         let limit = timeout.not_zero().map_or(Duration::MAX, |limit| *limit);
         let found = block_on(reactor.resolve(host).add_timeout(limit, &reactor)).map_err(|failure| {

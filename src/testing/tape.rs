@@ -8,7 +8,7 @@ use crate::clock::Clock as _;
 use crate::deferred::{Deferred, Promise};
 use crate::error::ConnectionClosed;
 use crate::failure::{self, Failure};
-use crate::transport::{Producer, Protocol, PullProducer, Transport, TransportRef, Wire};
+use crate::transport::{self, Producer, Protocol, PullProducer, Transport, TransportRef, Wire};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -373,6 +373,15 @@ impl Transport for Near {
             // Its destructor is user code.
             self.0.later(move || drop(producer));
         }
+    }
+    fn take_producer(&self) -> Option<transport::Registered> {
+        let producer = self.0.producer.take()?;
+        self.0.has_producer.set(false);
+        self.0.producer_paused.set(false);
+        Some(match producer {
+            Registered::Push(producer) => transport::Registered::Push(producer),
+            Registered::Pull(producer) => transport::Registered::Pull(producer),
+        })
     }
     fn peer(&self) -> Address {
         self.0.peer.clone()

@@ -4,9 +4,12 @@
 //! A protocol is taken out of the table while it runs, so what it does to its own or to any other wire finds the table free;
 //! what happens to it meanwhile is queued and follows when it returns. What must never happen here: user code run, or a
 //! user's object dropped, while the table is borrowed.
+mod flow;
 mod layers;
 mod owner;
 
+pub(crate) use flow::Flow;
+pub(in crate::transport) use flow::flow;
 pub use owner::Wire;
 
 use layers::layer_above;
@@ -39,17 +42,6 @@ struct Entry {
     extra: Option<Box<Extra>>,
 }
 
-/// Whether a protocol that has found several messages in its bytes may go on to the next.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Flow {
-    Go,
-    /// Not now: `TransportRef::when_resumed` tells when.
-    Paused,
-    /// Never again: the connection is being closed, is gone, or has got another protocol; or TLS has begun on it, and what was
-    /// found before is to be forgotten.
-    Over,
-}
-
 /// What most wires never have.
 #[derive(Default)]
 struct Extra {
@@ -67,6 +59,8 @@ struct Extra {
 /// Something to tell a protocol.
 enum Event {
     Data(Vec<u8>),
+    /// The peer will send no more.
+    ReadLost,
     Lost(ConnectionClosed),
     /// Another protocol takes over, with these bytes.
     Switch(Box<dyn Protocol>, Vec<u8>),
@@ -161,7 +155,15 @@ pub(super) fn data_received_above(wire: TransportRef, layers: usize, data: &[u8]
         return data_received(layer, data);
     }
     match with(wire, |entry| (entry.running, entry.paused)) {
-        Some((false, false)) => tell(wire, |protocol| protocol.data_received(wire, data)),
+        Some((false, false)) => {
+            // What was queued may pause it.
+            let before = drain(wire);
+            if is_paused(wire) {
+                hold(wire, Event::Data(data.to_vec()));
+                return before;
+            }
+            before.and(tell(wire, |protocol| protocol.data_received(wire, data)))
+        }
         Some((true, _)) => {
             queue(wire, Event::Data(data.to_vec()));
             Ok(())
@@ -172,6 +174,20 @@ pub(super) fn data_received_above(wire: TransportRef, layers: usize, data: &[u8]
         }
         None => Ok(()),
     }
+}
+
+/// Tells the protocol that the peer will send no more; behind all that came before, and not while it pauses.
+///
+/// # Errors
+/// As `data_received`.
+pub(super) fn read_lost(wire: TransportRef) -> Result<()> {
+    read_lost_above(wire, 0)
+}
+/// The same, from the layer with so many layers under it.
+pub(super) fn read_lost_above(wire: TransportRef, layers: usize) -> Result<()> {
+    let wire = layer_above(wire, layers).unwrap_or(wire);
+    queue(wire, Event::ReadLost);
+    drain(wire)
 }
 
 /// Tells the protocol something else; later, when it is running.
@@ -247,6 +263,12 @@ pub(super) fn soon(wire: TransportRef, event: Box<dyn FnOnce()>) {
     wake_unless(running, wire);
 }
 
+/// As `notify`, in a later turn, or before whatever else the protocol is told.
+pub(super) fn notify_soon(wire: TransportRef, event: impl FnOnce(&mut dyn Protocol) + 'static) {
+    let running = queue(wire, Event::Told(Box::new(event)));
+    wake_unless(running, wire);
+}
+
 /// Sees to it that a backlog nobody is about to work off is worked off.
 fn wake_unless(running: Option<bool>, wire: TransportRef) {
     if running == Some(false)
@@ -307,23 +329,6 @@ fn hold(wire: TransportRef, event: Event) {
 pub(super) fn is_paused(wire: TransportRef) -> bool {
     with(wire, |entry| entry.paused).unwrap_or(false)
 }
-pub(super) fn flow(wire: TransportRef) -> Flow {
-    let state = with(wire, |entry| {
-        let void = entry.extra.as_ref().is_some_and(|extra| extra.void);
-        (!entry.lost && entry.switching == 0 && !void).then(|| (entry.paused, entry.transport.clone()))
-    });
-    match state.flatten() {
-        Some((paused, Some(transport))) if !transport.is_disconnecting() => {
-            if paused {
-                Flow::Paused
-            } else {
-                Flow::Go
-            }
-        }
-        _ => Flow::Over,
-    }
-}
-
 pub(super) fn remember_timer(wire: TransportRef, timer: DelayedCall) {
     let known = with(wire, |entry| {
         let timers = &mut entry.extra.get_or_insert_default().timers;
@@ -382,6 +387,11 @@ fn drain(wire: TransportRef) -> Result<()> {
         let next = match event {
             Event::Data(data) => deliver(wire, data),
             Event::Told(event) => run(wire, event),
+            Event::ReadLost if is_paused(wire) => {
+                hold(wire, Event::ReadLost);
+                Ok(())
+            }
+            Event::ReadLost => run(wire, |protocol| protocol.read_connection_lost(wire)),
             Event::Lost(reason) => {
                 end(wire, &reason);
                 Ok(())

@@ -2,10 +2,11 @@
 //!
 //! What must never happen here: the protocol called in another way than by the table's functions, which queue what comes
 //! while it runs.
-use super::{Event, connection_lost, data_received, hold, is_paused, layer_above, notify, open, secured};
+use super::{connection_lost, data_received, notify, open, read_lost, secured};
 use crate::error::ConnectionClosed;
 use crate::failure::Result;
 use crate::transport::{Protocol, Transport, TransportRef};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// The owner of a wire made by hand: a policy's, a test's. Users hold its [`TransportRef`]; the owner plays the part that
@@ -56,19 +57,17 @@ impl Wire {
     }
     /// `deliver_read_lost` by name; gives the panic, which has ended the wire.
     pub(crate) fn end_reading(name: TransportRef) -> Result<()> {
-        // With TLS under the wire it is the ciphertext that ends.
-        let name = layer_above(name, 0).unwrap_or(name);
-        let event = move |protocol: &mut dyn Protocol| protocol.read_connection_lost(name);
-        if is_paused(name) {
-            hold(name, Event::Told(Box::new(event)));
-            return Ok(());
-        }
-        Wire::tell(name, event)
+        read_lost(name).inspect_err(|failure| connection_lost(name, &ConnectionClosed::Failed(failure.clone())))
     }
     /// Our half-close has gone out.
     pub fn deliver_write_lost(&self) {
         let name = self.name;
         let _ = Wire::tell(name, move |protocol| protocol.write_connection_lost(name));
+    }
+    /// A descriptor has arrived, with the bytes that are delivered next.
+    pub fn deliver_file_descriptor(&self, descriptor: OwnedFd) {
+        let name = self.name;
+        let _ = Wire::tell(name, move |protocol| protocol.file_descriptor_received(name, descriptor));
     }
     /// A secure layer is in place elsewhere, for which this wire was given up: what the protocol has kept is void.
     pub(crate) fn deliver_secured(&self) {

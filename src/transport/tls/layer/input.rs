@@ -165,9 +165,10 @@ impl Layer {
         if !self.has(PEER_TOLD) {
             self.set(PEER_TOLD);
             // Who closes has been waiting for this only.
-            if !self.has(CLOSING) {
-                let upper = self.upper.get();
-                self.tell(move |protocol| protocol.read_connection_lost(upper));
+            if !self.has(CLOSING)
+                && let Err(failure) = wire::read_lost_above(self.upper.get(), self.depth.get())
+            {
+                self.fail(failure);
             }
             self.set(FLUSH_DUE);
         }
