@@ -112,7 +112,7 @@ fn tls_passes_in_memory_and_over_tcp() {
     quiet();
     let secure = |inner: Boxed, server: bool| -> Boxed {
         match server {
-            true => Box::new(TlsProtocol::new(&certs::server(), inner)),
+            true => Box::new(TlsProtocol::new(certs::server(), inner)),
             false => Box::new(TlsProtocol::new(certs::client().named("localhost"), inner)),
         }
     };
