@@ -4,6 +4,7 @@
 //! It stays with the protocol inside: it goes when that is replaced, unless that one stays itself.
 use crate::error::ConnectionClosed;
 use crate::transport::{Protocol, TransportRef};
+use std::os::fd::OwnedFd;
 
 /// What is done besides.
 pub(crate) trait Hooks {
@@ -52,6 +53,9 @@ impl<H: Hooks> Protocol for Forward<H> {
     fn handshake_completed(&mut self, transport: TransportRef) {
         self.inner.handshake_completed(transport);
         self.hooks.secured(transport);
+    }
+    fn file_descriptor_received(&mut self, transport: TransportRef, descriptor: OwnedFd) {
+        self.inner.file_descriptor_received(transport, descriptor);
     }
     fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
         self.inner.connection_lost(transport, reason);

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::io::IoSlice;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// The connections that a factory wraps at present, by the names their wrapped protocols know.
@@ -71,6 +72,9 @@ impl<W: Wrapper> Protocol for Layered<W> {
     }
     fn handshake_completed(&mut self, _: TransportRef) {
         self.tell(|protocol, upper| protocol.handshake_completed(upper));
+    }
+    fn file_descriptor_received(&mut self, _: TransportRef, descriptor: OwnedFd) {
+        self.tell(|protocol, upper| protocol.file_descriptor_received(upper, descriptor));
     }
     fn connection_lost(&mut self, _: TransportRef, reason: &ConnectionClosed) {
         self.forget();

@@ -11,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// Twisted's limit for one host.
@@ -208,6 +209,9 @@ impl Protocol for Seated {
     }
     fn handshake_completed(&mut self, transport: TransportRef) {
         self.protocol.handshake_completed(transport);
+    }
+    fn file_descriptor_received(&mut self, transport: TransportRef, descriptor: OwnedFd) {
+        self.protocol.file_descriptor_received(transport, descriptor);
     }
     fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
         // First, so that whoever is told may connect again at once.
