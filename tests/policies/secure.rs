@@ -22,8 +22,8 @@ type Wrap = fn(Box<dyn Factory>) -> Box<dyn Factory>;
 #[test]
 fn files_and_half_closes_go_through_tls_between_policies() {
     let kinds: [Wrap; 2] = [
-        |inner| all(Box::new(wrap_factory(&certs::server(), inner))),
-        |inner| Box::new(wrap_factory(&certs::server(), all(inner))),
+        |inner| all(Box::new(wrap_factory(certs::server(), inner))),
+        |inner| Box::new(wrap_factory(certs::server(), all(inner))),
     ];
     for wrap in kinds {
         let got = Slot::<usize>::default();
@@ -65,7 +65,7 @@ fn tls_starts_on_a_live_connection_under_policies() {
                 said.add(format_args!("{} {}", String::from_utf8_lossy(data), t.is_secure()));
                 if data == b"STARTTLS" {
                     t.write("go");
-                    t.start_tls(&certs::server());
+                    t.start_tls(certs::server());
                 } else {
                     t.write(data);
                 }

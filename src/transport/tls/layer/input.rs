@@ -165,10 +165,10 @@ impl Layer {
         if !self.has(PEER_TOLD) {
             self.set(PEER_TOLD);
             // Who closes has been waiting for this only.
-            if !self.has(CLOSING) {
-                if let Err(failure) = wire::read_lost_above(self.upper.get(), self.depth.get()) {
-                    self.fail(failure);
-                }
+            if !self.has(CLOSING)
+                && let Err(failure) = wire::read_lost_above(self.upper.get(), self.depth.get())
+            {
+                self.fail(failure);
             }
             self.set(FLUSH_DUE);
         }
