@@ -3,9 +3,11 @@
 //!
 //! An endpoint never fails when it is made or used: what is wrong with it arrives in the Deferred.
 pub(crate) mod activated;
+mod adopted;
 mod description;
 mod hostname;
 pub(crate) mod inheritance;
+mod process;
 #[cfg(feature = "dns")]
 pub mod srv;
 mod tcp;
@@ -15,10 +17,12 @@ mod unix;
 mod wrapped;
 
 pub use activated::ActivatedServerEndpoint;
+pub use adopted::AdoptedServerEndpoint;
 pub use description::{
     Arguments, Descriptions, ParseError, ParseReason, Value, client_from_string, quote, server_from_string,
 };
 pub use hostname::HostnameEndpoint;
+pub use process::{ProcessClientEndpoint, StdioServerEndpoint};
 pub use tcp::{TcpClientEndpoint, TcpServerEndpoint};
 #[cfg(feature = "tls")]
 pub use tls::{TlsClientEndpoint, TlsServerEndpoint, wrap_client_tls, wrap_server_tls};

@@ -239,3 +239,24 @@ fn a_protocol_that_panics_loses_its_pipe_and_nobody_else() {
     assert_eq!(rig::logged().len(), 1);
     assert!(to.write_all(b"x").is_err());
 }
+
+#[test]
+fn a_protocol_that_takes_over_at_once_is_told_after_the_first() {
+    let (log, reason) = (Log::default(), Slot::default());
+    let (input, mut to) = pipe().expect("a pipe");
+    run(|reactor| {
+        let first = log.clone();
+        let before = Probe::new().on_made(move |_| first.add("the first"));
+        let transport = reactor.adopt_stream(Ends::reader(input), before).expect("adopted");
+        let (made, heard) = (log.clone(), log.clone());
+        let after = Probe::new()
+            .on_made(move |_| made.add("made"))
+            .on_data(move |_, data| heard.add(String::from_utf8_lossy(data)))
+            .until_lost(reactor, &reason);
+        transport.switch_protocol(after, "un");
+        to.write_all(b"read").expect("room");
+        drop(to);
+    });
+    assert_eq!(log.take().concat(), "the firstmadeunread");
+    assert_eq!(reason.get(), ConnectionClosed::Done);
+}

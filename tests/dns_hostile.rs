@@ -256,7 +256,7 @@ fn malicious_messages_are_harmless() {
         (1, record(&pointer(12), 257, &[0, 255, b'x'])),
     ];
     // A long chain of pointers, each to the one before it, as far as they reach.
-    let mut chain = record(&pointer(12), 10, &[&pointer(12)[..], &pointer(at + 12).repeat(1)].concat());
+    let mut chain = record(&pointer(12), 10, &[pointer(12), pointer(at + 12)].concat());
     for n in 0..5000usize {
         chain.extend(pointer((at + 12 + 2 * n).min(0x3fff)));
     }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 use twistlet::endpoint::{ClientEndpoint, HostnameEndpoint};
-use twistlet::testing::{Network, simulate, simulate_with};
+use twistlet::testing::{Network, flush_logged_failures, simulate, simulate_with};
 use twistlet::transport::resolver;
 use twistlet::{Address, ConnectError, Deferred, Failure, Protocol, Reactor, TransportRef, from_fn};
 
@@ -300,7 +300,10 @@ fn a_factory_that_panics_for_one_address_is_asked_for_the_next() {
             Some(IpAddr::V6(_)) => panic!("no"),
             _ => Some(Quiet),
         });
-        Ok(name(reactor, &ALL).connect(factory).add_callback(|transport| Ok(transport.peer())))
+        Ok(name(reactor, &ALL).connect(factory).add_callback(|transport| {
+            assert_eq!(flush_logged_failures().len(), 1, "of the first address");
+            Ok(transport.peer())
+        }))
     });
     assert_eq!(outcome.unwrap(), Address::Tcp(at(SECOND)));
 }

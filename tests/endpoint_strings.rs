@@ -1,5 +1,6 @@
 //! Endpoints from strings: what descriptions mean, and what is said of those that mean nothing.
 mod rig;
+mod support;
 
 use proptest::prelude::*;
 use rig::{Log, Probe, Slot, closed_port, run};
@@ -112,6 +113,32 @@ fn servers_are_described() {
     assert_eq!(listens_at("unix:/run/x"), Address::Unix(Some("/run/x".into())));
     assert_eq!(listens_at("haproxy:tcp:80"), tcp("0.0.0.0:80"));
     assert_eq!(listens_at(r"HAProxy:tcp:interface=\:\:1:port=80"), tcp("[::1]:80"));
+}
+
+#[test]
+fn a_unix_socket_s_file_is_as_described() {
+    // END-16: with a lock file unless it is told otherwise
+    use std::os::unix::fs::PermissionsExt;
+    let folder = support::folder("endpoint-strings");
+    let (path, lock) = (folder.join("socket"), folder.join("socket.lock"));
+    let place = quote(path.to_str().unwrap());
+    with_reactor(|reactor| {
+        let listen = |text: &str| {
+            let listening = server_from_string(reactor, text).unwrap().listen(|| Quiet);
+            listening.try_take().map_err(|_| "pending").unwrap()
+        };
+        listen(&format!("unix:{place}:mode=600:backlog=5")).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(lock.exists());
+        assert!(listen(&format!("unix:{place}")).is_err(), "it is served");
+        let unlocked = quote(folder.join("other").to_str().unwrap());
+        listen(&format!("unix:address={unlocked}:lockfile=0")).unwrap();
+        assert!(folder.join("other").exists() && !folder.join("other.lock").exists());
+        for text in ["unix:/x:mode=888", "unix:/x:mode=77777", "unix:/x:lockfile=maybe", "unix:address=/x:path=/y"] {
+            assert!(server_from_string(reactor, text).is_err(), "{text}");
+        }
+    });
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn a_handshake_that_fails_fails_the_connect() {
     let errors = Log::default();
     let noted = errors.clone();
     run(move |reactor| {
-        let tls = serve(reactor, twistlet::transport::tls::wrap_factory(&server(), quiet));
+        let tls = serve(reactor, twistlet::transport::tls::wrap_factory(server(), quiet));
         let plain = serve(reactor, || Probe::new().on_made(|transport| transport.write("220 mail.example.org\r\n")));
         let closing = serve(reactor, || Probe::new().on_made(|transport| transport.lose_connection()));
         let silent = serve(reactor, quiet);
@@ -224,7 +224,7 @@ fn a_tls_client_s_slot_is_free_after_it_fired() {
     // The Deferred's callbacks may close the connection they were told of.
     let reason = Slot::default();
     run(|reactor| {
-        let at = serve(reactor, twistlet::transport::tls::wrap_factory(&server(), || Echo));
+        let at = serve(reactor, twistlet::transport::tls::wrap_factory(server(), || Echo));
         let endpoint = wrap_client_tls(TcpClientEndpoint::new(&reactor, at), &client(), "localhost");
         let _ = endpoint
             .connect_protocol(Probe::new().until_lost(reactor, &reason))

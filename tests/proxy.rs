@@ -3,6 +3,7 @@ mod rig;
 
 use proptest::prelude::*;
 use rig::{Log, Probe, Slot, run, serve};
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use twistlet::protocols::proxy::{ProxyClientFactory, ProxyError, ProxyFactory, ProxyHeader, ProxyVersion};
@@ -407,13 +408,52 @@ fn headers_that_a_version_has_no_words_for_say_unknown() {
     assert_eq!(ProxyHeader::local(ProxyVersion::V1).to_bytes(), b"PROXY UNKNOWN\r\n");
     let mixed = ProxyHeader::between(ProxyVersion::V2, unix, tcp("192.0.2.7:1"));
     assert_eq!(mixed.to_bytes(), ProxyHeader::unknown(ProxyVersion::V2).to_bytes());
-    let long = Address::Unix(Some("x".repeat(108).into()));
+    let long = Address::Unix(Some("x".repeat(109).into()));
     let long = ProxyHeader::between(ProxyVersion::V2, long.clone(), long);
     assert_eq!(long.to_bytes(), ProxyHeader::unknown(ProxyVersion::V2).to_bytes());
     let families = ProxyHeader::new(ProxyVersion::V1, "192.0.2.7:1".parse().unwrap(), "[::1]:2".parse().unwrap());
     assert_eq!(families.to_bytes(), b"PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2\r\n");
     let full = ProxyHeader::unknown(ProxyVersion::V2).with_tlv(4, [0; 65000]).unwrap();
     assert!(matches!(full.with_tlv(4, [0; 400]), Err(ProxyError::TooLong(_))));
+}
+
+#[test]
+fn descriptors_go_through_on_unix_sockets() {
+    // PRO-6
+    struct Take(Log, twistlet::Reactor);
+    impl Protocol for Take {
+        fn data_received(&mut self, transport: TransportRef, data: &[u8]) {
+            self.0.add(format!("{} from {}", data.escape_ascii(), transport.peer()));
+            let _ = self.1.stop();
+        }
+        fn file_descriptor_received(&mut self, _: TransportRef, descriptor: std::os::fd::OwnedFd) {
+            let mut text = String::new();
+            std::fs::File::from(descriptor).read_to_string(&mut text).expect("readable");
+            self.0.add(text);
+        }
+    }
+    let log = Log::default();
+    let noted = log.clone();
+    let path = std::env::temp_dir().join(format!("twistlet-proxy-{}", std::process::id()));
+    let at = path.clone();
+    run(move |reactor| {
+        reactor.listen_unix(&at, ProxyFactory::new(move || Take(noted.clone(), reactor))).expect("a path");
+        let header = ProxyHeader::new(ProxyVersion::V2, "192.0.2.7:1".parse().unwrap(), "192.0.2.8:2".parse().unwrap());
+        let client = || {
+            Probe::new().on_made(|transport| {
+                let _ = transport.when_flushed().add_callback(move |()| {
+                    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+                    writer.write_all(b"handed over").expect("room");
+                    transport.send_file_descriptor(reader)?;
+                    transport.write("x");
+                    Ok(())
+                });
+            })
+        };
+        reactor.connect_unix(&at, ProxyClientFactory::new(header, client));
+    });
+    assert_eq!(log.take(), ["handed over", "x from 192.0.2.7:1"]);
+    let _ = std::fs::remove_file(path);
 }
 
 /// What comes of a connection on which `pieces` arrive.

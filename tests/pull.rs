@@ -357,3 +357,88 @@ fn connecting_is_refused_or_cancelled_and_leaves_nothing() {
     .unwrap();
     assert_eq!(network.connections(), 0);
 }
+
+#[test]
+fn callbacks_may_do_anything_to_the_connection_that_serves_them() {
+    let clock = Clock::new();
+    // Ask, cancel another, close, drop the last name, all from the callback of a message.
+    let (conn, wire) = near(Lines::new(), &clock);
+    let notes = Notes::default();
+    let second = Rc::new(RefCell::new(None));
+    let (cancelled, noted, mine) = (Rc::clone(&second), notes.clone(), conn.clone());
+    let _ = conn.recv().add_callback(move |line| {
+        noted.add(line.unwrap().escape_ascii());
+        if let Some(second) = cancelled.take() {
+            Deferred::<Option<Bytes>>::cancel(&second);
+        }
+        noted.add(text(mine.recv()));
+        drop(mine.close());
+        drop(mine);
+    });
+    second.replace(Some(conn.recv()));
+    drop(conn);
+    wire.deliver("a\r\nb\r\nc\r\n");
+    assert_eq!(notes.all(), "a b");
+    assert!(wire.is_disconnecting());
+    wire.lose(ConnectionClosed::Done);
+
+    // A decoder that asks its own connection, cancels its asker, and has a destructor that does it again.
+    struct Meddler(Rc<RefCell<Option<PullTransport<Meddler>>>>, Rc<RefCell<Option<Deferred<Option<Bytes>>>>>);
+    impl Decoder for Meddler {
+        type Item = Bytes;
+        fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Bytes>> {
+            if let Some(conn) = &*self.0.borrow() {
+                drop(conn.recv());
+                drop(conn.flush());
+            }
+            if let Some(asked) = self.1.take() {
+                asked.cancel();
+            }
+            Ok((!input.is_empty()).then(|| input.split_to(1).freeze()))
+        }
+    }
+    impl Drop for Meddler {
+        fn drop(&mut self) {
+            if let Some(conn) = self.0.take() {
+                drop(conn.write("from a destructor"));
+            }
+        }
+    }
+    let (itself, asked) = (Rc::default(), Rc::default());
+    let (conn, wire) = near(Meddler(Rc::clone(&itself), Rc::clone(&asked)), &clock);
+    itself.replace(Some(conn.clone()));
+    let first = conn.recv();
+    asked.replace(Some(first));
+    wire.deliver("xy");
+    // What was decoded for the one who was cancelled is for who asks next; the decoder's own askers came first.
+    let rest = conn.recv();
+    wire.deliver("z");
+    itself.take();
+    wire.lose(ConnectionClosed::Done);
+    let _ = text(rest);
+    drop(conn);
+}
+
+#[test]
+fn a_message_decoded_for_one_who_has_gone_is_for_who_asks_next() {
+    struct Canceller(Rc<RefCell<Option<Deferred<Option<Bytes>>>>>);
+    impl Decoder for Canceller {
+        type Item = Bytes;
+        fn decode(&mut self, input: &mut BytesMut) -> Result<Option<Bytes>> {
+            if let Some(asked) = self.0.take() {
+                if input.is_empty() {
+                    self.0.replace(Some(asked));
+                } else {
+                    asked.cancel();
+                }
+            }
+            Ok((!input.is_empty()).then(|| input.split_to(1).freeze()))
+        }
+    }
+    let (clock, asked) = (Clock::new(), Rc::default());
+    let (conn, wire) = near(Canceller(Rc::clone(&asked)), &clock);
+    asked.replace(Some(conn.recv()));
+    wire.deliver("xy");
+    assert_eq!(text(conn.recv()), "x");
+    assert_eq!(text(conn.recv()), "y");
+}

@@ -25,10 +25,12 @@ fn unknown(host: &str) -> ConnectError {
     ConnectError::UnknownHost { host: host.to_owned() }
 }
 
+type Asked = (String, Option<Promise<Vec<IpAddr>>>);
+
 /// Answers nothing by itself: the test holds the promises.
 #[derive(Clone, Default)]
 struct Held {
-    asked: Rc<RefCell<Vec<(String, Option<Promise<Vec<IpAddr>>>)>>>,
+    asked: Rc<RefCell<Vec<Asked>>>,
     cancelled: Rc<Cell<usize>>,
 }
 impl Resolver for Held {

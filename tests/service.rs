@@ -3,12 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
-use twistlet::endpoint::{ClientEndpoint, Listening, ServerEndpoint};
+use twistlet::endpoint::{ClientEndpoint, Listening, ServerEndpoint, TcpClientEndpoint, TcpServerEndpoint};
 use twistlet::error::{Cancelled, CannotListen};
 use twistlet::failure::on_unobserved_failure;
 use twistlet::service::{
-    ConnectionService, CooperatorService, MultiService, Service, ServiceError, ServiceHandle, ServicesFailed,
-    StreamServerEndpointService, TimerService,
+    ClientService, ConnectionService, CooperatorService, MultiService, Service, ServiceError, ServiceHandle,
+    ServicesFailed, StreamServerEndpointService, TimerService,
 };
 use twistlet::task::TaskError;
 use twistlet::testing::{Clock, StringTransport, assert_no_result, failure_result_of, success_result_of};
@@ -472,4 +472,48 @@ fn a_connection_service_gives_up_an_attempt_and_tells_of_one_that_fails() {
     line.0.borrow_mut().pop().unwrap().1.errback(ConnectError::NoProtocol);
     assert!(failure_result_of(started).is::<ConnectError>());
     success_result_of(service.stop_service());
+}
+
+#[test]
+fn nothing_is_left_of_a_tree_that_was_let_go() {
+    let notes = Notes::default();
+    let clock = Clock::new();
+    let mut program = MultiService::new();
+    let branch = MultiService::new();
+    program.add(branch.clone());
+    branch.add(noting("leaf", &notes));
+    let kept = Rc::clone(&notes);
+    branch.add(TimerService::new(&clock, Duration::from_secs(1), move || drop(Rc::clone(&kept))));
+    success_result_of(program.start_service());
+    assert_eq!(Rc::strong_count(&notes), 3);
+    drop((program, branch));
+    assert_eq!((Rc::strong_count(&notes), clock.pending()), (1, 0));
+}
+
+#[test]
+fn the_end_of_the_reactor_frees_services_that_ran() {
+    let owned = Rc::new(());
+    let reactor = Reactor::new().unwrap();
+    let (served, used) = (Rc::clone(&owned), Rc::clone(&owned));
+    let program = MultiService::new();
+    let server = StreamServerEndpointService::new(TcpServerEndpoint::new(&reactor, "127.0.0.1:0"), move || {
+        let _ = &served;
+        Idle
+    });
+    let root = ServiceHandle::new(program.clone());
+    program.add(server.clone());
+    success_result_of(root.start());
+    let to = TcpClientEndpoint::new(&reactor, &server.address().unwrap());
+    let client = ClientService::new(&reactor, to, move || {
+        let _ = &used;
+        Idle
+    });
+    program.add(client.clone());
+    let _ = client.when_connected().add_callback(move |_| reactor.stop());
+    // Nobody stops them.
+    reactor.run().unwrap();
+    assert!(client.connection().is_none());
+    let _never = client.when_connected();
+    drop((program, root, client, server));
+    assert_eq!(Rc::strong_count(&owned), 1);
 }

@@ -584,3 +584,120 @@ fn a_child_that_outlives_the_reactor_is_left_running_and_still_reaped() {
         assert_eq!(zombies(), 0);
     });
 }
+
+// R1, R2: whatever a callback does to its own process, or a destructor, everybody is told once.
+#[test]
+fn callbacks_may_do_anything_to_their_own_process() {
+    let told = Rc::new(RefCell::new(Vec::new()));
+    run(|reactor| {
+        struct Restless(Rc<RefCell<Vec<&'static str>>>, Reactor, u32, Option<ProcessRef>);
+        impl Restless {
+            fn meddle(&self, process: ProcessRef, what: &'static str) {
+                self.0.borrow_mut().push(what);
+                process.write("x");
+                process.pause_producing();
+                process.resume_producing();
+                process.lose_connection();
+                process.lose_connection();
+                let _ = (process.kill(), process.terminate(Duration::ZERO), process.close_child_fd(1));
+                let _ = process.pipe(0).map(|pipe| pipe.abort_connection());
+            }
+        }
+        impl ProcessProtocol for Restless {
+            fn connection_made(&mut self, process: ProcessRef) {
+                self.meddle(process, "made");
+            }
+            fn child_connection_lost(&mut self, process: ProcessRef, _: i32) {
+                self.meddle(process, "lost");
+            }
+            fn process_exited(&mut self, process: ProcessRef, _: &ExitReason) {
+                self.meddle(process, "exited");
+            }
+            fn process_ended(&mut self, process: ProcessRef, _: &ExitReason) {
+                self.meddle(process, "ended");
+                self.3 = Some(process);
+                if self.2 == 0 {
+                    return drop(self.1.stop());
+                }
+                // The next, from inside of the last.
+                let next = Restless(self.0.clone(), self.1, self.2 - 1, None);
+                self.1.spawn_process(next, "cat").expect("it starts");
+            }
+        }
+        impl Drop for Restless {
+            fn drop(&mut self) {
+                if let Some(process) = self.3 {
+                    self.meddle(process, "dropped");
+                    panic!("in a destructor");
+                }
+            }
+        }
+        reactor.spawn_process(Restless(told.clone(), reactor, 2, None), "cat").expect("it starts");
+    });
+    let told = told.borrow();
+    for (what, times) in [("made", 3), ("lost", 9), ("exited", 3), ("ended", 3), ("dropped", 3)] {
+        assert_eq!(told.iter().filter(|told| **told == what).count(), times, "{what} in {told:?}");
+    }
+}
+
+#[test]
+fn the_reactor_may_be_closed_in_a_callback_of_a_process() {
+    let log = Log::default();
+    let reactor = Reactor::new().expect("a reactor");
+    let probe = Probe { log: log.clone(), ..Probe::default() }.on_data(move |_, _, _| reactor.close());
+    reactor.spawn_process(probe, sh("echo x; exec cat")).expect("it starts");
+    reactor.run().expect("it runs");
+    assert_eq!(log.take().last().map(String::as_str), Some("ended"));
+    let failure = reactor.spawn_process(Probe::default(), "true").expect_err("closed");
+    assert!(failure.is::<twistlet::error::ReactorError>());
+}
+
+// No descriptors left: an error each time, and nothing lost when there are some again.
+#[test]
+fn want_of_descriptors_is_an_error_of_the_call() {
+    let few = ["sh", "-c", "ulimit -n 24; exec \"$@\"", "sh"];
+    alone_by(&few, "want_of_descriptors_is_an_error_of_the_call", || {
+        run(|reactor| {
+            let before = open_files();
+            let mut started = Vec::new();
+            let failure = loop {
+                match reactor.spawn_process(Probe::default(), "cat") {
+                    Ok(process) => started.push(process),
+                    Err(failure) => break failure,
+                }
+            };
+            assert!(failure.is::<SpawnError>() && started.len() > 1, "{failure}");
+            let probe = Probe::new(reactor);
+            let left = Rc::new(Cell::new(started.len()));
+            let probe = Rc::new(RefCell::new(Some(probe)));
+            for process in started {
+                let (left, probe) = (left.clone(), probe.clone());
+                process.close_stdin();
+                let _ = process.when_ended().add_callback(move |reason| {
+                    assert_eq!(reason, ExitReason::Done);
+                    left.set(left.get() - 1);
+                    if left.get() == 0 {
+                        // Once the last is off the stack.
+                        reactor.call_soon(move || {
+                            assert_eq!(open_files(), before);
+                            let probe = probe.take().expect("once");
+                            reactor.spawn_process(probe, "true").expect("there is room again");
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(zombies(), 0);
+    });
+}
+
+// Somebody has it that children need not be waited for: their status is gone, and their end is told all the same.
+#[test]
+fn a_status_that_somebody_else_has_taken_is_unknown() {
+    let ignoring = ["env", "--ignore-signal=CHLD"];
+    alone_by(&ignoring, "a_status_that_somebody_else_has_taken_is_unknown", || {
+        let (log, output, _, reason) = run_to_end(sh("echo x; exit 3"), |probe| probe);
+        assert_eq!((output.as_str(), reason), ("x\n", ExitReason::Unknown));
+        assert_eq!(log.last().map(String::as_str), Some("ended"));
+    });
+}

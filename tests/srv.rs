@@ -15,6 +15,7 @@ use twistlet::task::defer_later;
 use twistlet::testing::{Network, simulate_with};
 use twistlet::transport::dns::{Client, Config, DnsError};
 use twistlet::transport::resolver::{Hosts, HostsResolver};
+use twistlet::transport::tls::{ClientConfig, ServerConfig};
 use twistlet::transport::{Backoff, ReconnectingClientFactory};
 use twistlet::{
     Address, ClientFactory, Clock, ConnectError, ConnectionClosed, Connector, Deferred, Factory, Failure, Protocol,
@@ -309,6 +310,8 @@ fn a_domain_that_is_none_is_an_unknown_host() {
     }
 }
 
+type Script = Box<dyn FnMut(&Asked, Line)>;
+
 // EX07, SRV-2
 #[test]
 fn without_records_the_domain_itself_is_the_server() {
@@ -319,7 +322,7 @@ fn without_records_the_domain_itself_is_the_server() {
         // An unknown service at its default port, a known one and a number at theirs.
         for (service, default, port) in [("chat", Some(4000), 4000), ("5060", None, 5060), ("5060", Some(1), 5060)] {
             let script = zone(vec![]);
-            let script: Box<dyn FnMut(&Asked, Line)> = if missing { Box::new(nxdomain) } else { Box::new(script) };
+            let script: Script = if missing { Box::new(nxdomain) } else { Box::new(script) };
             let (result, _) = on_network(script, move |reactor, server, _| {
                 let to = SocketAddr::from(([10, 0, 1, 99], port));
                 reactor.listen_tcp(to, || Quiet).expect("it listens");
@@ -531,4 +534,213 @@ fn a_look_that_panics_or_meddles_changes_nothing() {
         })
     });
     assert_eq!(result.expect("it connects"), Address::Tcp(at(1)));
+}
+
+/// TLS servers at h1 and h2, the first with a certificate for somebody else, and a client's configuration that trusts both.
+fn tls_world(reactor: &Reactor, first: &str, second: &str) -> ClientConfig {
+    let mut roots = String::new();
+    for (n, name) in [(1, first), (2, second)] {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("a certificate");
+        let config = ServerConfig::from_pem(made.cert.pem(), made.signing_key.serialize_pem()).expect("a good pair");
+        reactor.listen_tls(at(n), &config, move || Talker(n)).expect("it listens");
+        roots.push_str(&made.cert.pem());
+    }
+    ClientConfig::with_roots_pem(roots).expect("good roots")
+}
+/// Says its number.
+struct Talker(u8);
+impl Protocol for Talker {
+    fn handshake_completed(&mut self, wire: TransportRef) {
+        wire.write(format!("{}\n", self.0));
+    }
+    fn data_received(&mut self, _: TransportRef, _: &[u8]) {}
+}
+const TWO: [(u16, u16, &str); 2] = [(1, 0, "h1.test"), (2, 0, "h2.test")];
+
+// TW-55, section 15: the domain is to be proven, and a server that cannot makes way
+#[test]
+fn with_tls_an_endpoint_goes_on_to_a_server_that_proves_the_domain() {
+    let (result, _) = on_network(zone(TWO.to_vec()), |reactor, _, srv| {
+        let config = tls_world(reactor, "h1.test", "x.test");
+        let greeted = Slot::default();
+        let note = greeted.clone();
+        let factory = move || {
+            let note = note.clone();
+            rig::Probe::new().on_data(move |_, data| note.set(String::from_utf8_lossy(data).into_owned()))
+        };
+        let reactor = *reactor;
+        srv.tls(&config).endpoint(&reactor).connect(factory).add_callback(move |wire| {
+            assert!(wire.is_secure());
+            wire.write("this is the wire to write to");
+            defer_later(&reactor, SECOND, move || Ok((wire.peer(), greeted.get())))
+        })
+    });
+    assert_eq!(result.expect("the second one"), (Address::Tcp(at(2)), "2\n".to_owned()));
+    // By their own names both would do; by a name of somebody else none.
+    for (name, expected) in [(None, Some(1)), (Some("y.test"), None)] {
+        let (result, _) = on_network(zone(TWO.to_vec()), |reactor, _, srv| {
+            let config = tls_world(reactor, "h1.test", "h2.test");
+            let srv = match name {
+                None => srv.tls_by_host(&config),
+                Some(name) => srv.tls(config.named(name)),
+            };
+            srv.endpoint(reactor).connect(|| Quiet).add_callback(|wire| Ok(wire.peer()))
+        });
+        match expected {
+            Some(n) => assert_eq!(result.expect("it is itself"), Address::Tcp(at(n))),
+            None => {
+                let failure = result.expect_err("it is not");
+                assert!(matches!(failure.check(), Some(ConnectError::Tls(_))), "{failure}");
+            }
+        }
+    }
+}
+
+#[test]
+fn with_tls_giving_up_during_the_handshake_leaves_no_connection_behind() {
+    let network = Network::new();
+    let result = simulate_with(&network, |reactor, network| {
+        NameServer::new(reactor, server_at(), zone(TWO.to_vec()));
+        let client = Client::with_config(reactor, Config::new().server(server_at()));
+        reactor.set_resolver(client.clone());
+        let config = tls_world(reactor, "x.test", "x.test");
+        // A server that says nothing.
+        reactor.listen_tcp("10.0.1.3:5222", || Quiet)?;
+        let srv = SrvConnector::new("chat", "x.test").client(&client).tls(&config);
+        network.set_latency(Duration::from_millis(100));
+        let lost = Rc::new(Cell::new(false));
+        let seen = lost.clone();
+        let factory = move || {
+            let seen = seen.clone();
+            rig::Probe::new().on_lost(move |_, _| seen.set(true))
+        };
+        let connecting = srv.endpoint(reactor).connect(factory);
+        let canceller = connecting.canceller();
+        let (reactor, network) = (*reactor, network.clone());
+        let watched = connecting.add_both(|outcome| Ok(outcome.err()));
+        Ok(defer_later(&reactor, Duration::from_millis(650), move || {
+            assert!(network.connections() > 0, "the handshake is under way");
+            canceller.cancel();
+            watched.add_callback(move |failure: Option<Failure>| {
+                let failure = failure.expect("it was given up");
+                assert_eq!(failure.check(), Some(&ConnectError::Cancelled));
+                defer_later(&reactor, SECOND, move || {
+                    assert!(lost.get());
+                    Ok(network.connections())
+                })
+            })
+        }))
+    });
+    assert_eq!(result.expect("it ends"), 0);
+}
+
+// SRV-1 with TLS
+#[test]
+fn with_tls_every_attempt_of_a_connector_is_checked_against_its_own_server() {
+    for by_host in [true, false] {
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let note = seen.clone();
+        let (result, _) = on_network(zone(TWO.to_vec()), |reactor, _, srv| {
+            let config = tls_world(reactor, "h1.test", "h2.test");
+            let srv = if by_host { srv.tls_by_host(&config) } else { srv.tls(&config) };
+            let factory = move || {
+                let note = note.clone();
+                rig::Probe::new()
+                    .on_data(|wire, _| wire.lose_connection())
+                    .on_lost(move |_, reason| note.borrow_mut().push(reason.is_clean()))
+            };
+            reactor
+                .connect_srv(srv, ReconnectingClientFactory::with_backoff(&Backoff::default().max_retries(1), factory));
+            defer_later(reactor, 60 * SECOND, || Ok(()))
+        });
+        result.expect("time passes");
+        assert_eq!(seen.take(), [by_host; 2]);
+    }
+}
+
+#[test]
+fn nothing_is_kept_of_a_connector_that_has_ended() {
+    let kept = Rc::new(());
+    let (result, _) = on_network(zone(TWO.to_vec()), |reactor, _, srv| {
+        let log = Log::default();
+        let inside = [(); 4].map(|()| kept.clone());
+        let [first, second, third, fourth] = inside.map(|kept| {
+            srv.clone().inspect(move |_| {
+                let _kept = &kept;
+            })
+        });
+        // Refused, stopped, through an endpoint, given up.
+        let (factory, refused) = Persistent::new(&log, 1);
+        reactor.connect_srv(first, factory);
+        let (factory, stopped) = Persistent::new(&log, 1);
+        let connector = reactor.connect_srv(second, factory);
+        connector.stop_connecting().expect("it is connecting");
+        let failed = third.endpoint(reactor).connect(|| Quiet).add_both(|_| ());
+        let given_up = fourth.endpoint(reactor).connect(|| Quiet);
+        given_up.cancel();
+        drop(given_up);
+        let all = twistlet::deferred::list([refused, stopped, failed]);
+        let reactor = *reactor;
+        all.add_callback(move |_| defer_later(&reactor, SECOND, || Ok(())))
+    });
+    result.expect("they end");
+    assert_eq!(Rc::strong_count(&kept), 1);
+}
+
+#[cfg(feature = "green")]
+mod green {
+    use super::*;
+    use twistlet::green::{GreenClientCreator, SrvTarget as GreenTarget, block_on, spawn};
+    use twistlet::protocols::Lines;
+
+    // TW-55
+    #[test]
+    fn a_green_thread_connects_to_a_service_and_waits_for_whatever_that_takes() {
+        for tls in [false, true] {
+            let (result, _) = on_network(zone(TWO.to_vec()), move |reactor, _, srv| {
+                let tried = Rc::new(RefCell::new(Vec::<GreenTarget>::new()));
+                let seen = tried.clone();
+                let srv = srv.inspect(move |target| seen.borrow_mut().push(target.clone()));
+                let srv = if tls {
+                    srv.tls(tls_world(reactor, "nobody.test", "x.test"))
+                } else {
+                    reactor.listen_tcp(at(2), || Greeting(|wire| wire.write("2\r\n"))).expect("it listens");
+                    srv
+                };
+                let creator = GreenClientCreator::new(reactor).framed(|| Lines::new().delimiter(b"\n"));
+                twistlet::green::defer_to_green_thread(move || {
+                    let conn = creator.connect_srv(srv)?;
+                    assert_eq!(conn.peer(), Address::Tcp(at(2)));
+                    let line = conn.read_line()?.expect("a line");
+                    conn.close()?;
+                    Ok((line, tried.borrow().len()))
+                })
+            });
+            let (line, tried) = result.expect("it connects");
+            assert_eq!((line.trim_ascii(), tried), (&b"2"[..], 2));
+        }
+    }
+
+    #[test]
+    fn a_green_thread_that_is_killed_while_it_connects_leaves_nothing_behind() {
+        let (result, took) = on_network(
+            |_, _| (),
+            |reactor, server, srv| {
+                let creator = GreenClientCreator::new(reactor);
+                let (reactor, server) = (*reactor, server.clone());
+                let before = reactor.statistics().descriptors;
+                let waiting = spawn(move || creator.connect_srv(srv).map(drop));
+                twistlet::green::defer_to_green_thread(move || {
+                    block_on(defer_later(&reactor, SECOND, || Ok(())))?;
+                    assert_eq!(server.count(), 1);
+                    waiting.kill();
+                    block_on(defer_later(&reactor, SECOND, || Ok(())))?;
+                    Ok((before, reactor.statistics().descriptors))
+                })
+            },
+        );
+        let (before, after) = result.expect("it ends");
+        assert_eq!(before, after);
+        assert!(took < 3 * SECOND);
+    }
 }

@@ -20,7 +20,7 @@ fn play(role: &str) {
         heard.set(why.clone());
         let _ = Reactor::current().stop();
     };
-    let modes = || [0, 1].map(|fd| nonblocking(fd));
+    let modes = || [0, 1].map(nonblocking);
     let before = modes();
     run(|reactor| match role {
         "upper" | "linger" => {

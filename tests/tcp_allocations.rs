@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::rc::Rc;
 use twistlet::protocols::{LineHandler, LineOnlyReceiver, LineTransport};
-use twistlet::{Protocol, Reactor, TransportRef};
+use twistlet::{Address, DatagramPort, DatagramProtocol, Protocol, Reactor, TransportRef};
 
 struct Counting;
 thread_local! {
@@ -119,4 +119,36 @@ fn connections_that_are_gone_hold_no_memory() {
     round(500);
     let grown = LIVE.get() - before;
     assert!(grown.abs() < 1024, "{grown} bytes are left of a thousand connections");
+}
+
+#[test]
+fn an_answered_datagram_allocates_nothing() {
+    // UDP-2
+    struct Answer;
+    impl DatagramProtocol for Answer {
+        fn datagram_received(&mut self, port: DatagramPort, data: &[u8], from: &Address) {
+            port.write_to(data, from).unwrap();
+        }
+    }
+    let reactor = Reactor::new().unwrap();
+    let port = reactor.listen_udp("127.0.0.1:0", Answer).unwrap();
+    let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(rig::PATIENCE)).unwrap();
+    client.connect(port.address().socket().unwrap()).unwrap();
+    let answers = |number: usize| {
+        let before = COUNT.get();
+        for _ in 0..number {
+            client.send(b"hello").unwrap();
+        }
+        pump(reactor);
+        for _ in 0..number {
+            assert_eq!(client.recv(&mut [0; 8]).unwrap(), 5);
+        }
+        COUNT.get() - before
+    };
+    // The read buffer is made by the first, and the loop's own lists grow.
+    answers(1);
+    answers(0);
+    let idle = answers(0);
+    assert!(answers(50) <= idle, "fifty cost what none does");
 }

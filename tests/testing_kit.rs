@@ -232,3 +232,92 @@ fn a_held_attempt_succeeds_or_fails_when_the_test_says_so() {
     })
     .unwrap();
 }
+
+#[test]
+fn a_pump_delivers_coalesced_or_write_by_write_or_byte_by_byte() {
+    // LOO-P
+    use twistlet::testing::{AccumulatingProtocol, Clock, Delivery, connect};
+    struct Counts(Rc<std::cell::RefCell<Vec<usize>>>);
+    impl twistlet::Protocol for Counts {
+        fn data_received(&mut self, _: twistlet::TransportRef, data: &[u8]) {
+            self.0.borrow_mut().push(data.len());
+        }
+    }
+    for (delivery, expected) in
+        [(Delivery::Coalesced, vec![6]), (Delivery::PerWrite, vec![1, 2, 3]), (Delivery::PerByte, vec![1; 6])]
+    {
+        let lengths = Rc::default();
+        let pump = connect(AccumulatingProtocol::new(), Counts(Rc::clone(&lengths)), &Clock::new());
+        pump.set_delivery(delivery);
+        for piece in ["a", "bc", "", "def"] {
+            pump.client().write(piece);
+        }
+        pump.flush();
+        assert_eq!(*lengths.borrow(), expected, "{delivery:?}");
+    }
+}
+
+#[test]
+fn a_pump_holds_a_writer_back_whose_reader_has_paused() {
+    use twistlet::testing::{AccumulatingProtocol, Clock, connect, success_result_of};
+    let seen = AccumulatingProtocol::new();
+    let pump = connect(AccumulatingProtocol::new(), seen.clone(), &Clock::new());
+    pump.server().pause_producing();
+    pump.client().write(vec![7; 200_000]);
+    let mut flushed = pump.client().when_flushed();
+    pump.flush();
+    assert!(pump.client().unsent() > 100_000 && flushed.result().is_none());
+    pump.server().resume_producing();
+    pump.flush();
+    success_result_of(flushed);
+    assert_eq!((seen.take().len(), pump.client().unsent()), (200_000, 0));
+}
+
+#[test]
+fn what_an_accumulating_protocol_was_told_can_be_waited_for() {
+    // TST-3
+    use twistlet::ConnectionClosed;
+    use twistlet::testing::{AccumulatingProtocol, Clock, StringTransport, success_result_of};
+    let (clock, seen) = (Clock::new(), AccumulatingProtocol::new());
+    let (mut made, mut closed) = (seen.when_made(), seen.when_closed());
+    assert!(!made.is_fired() && seen.transport().is_none());
+    let wire = StringTransport::connect(seen.clone(), &clock);
+    assert_eq!(made.result(), Some(Ok(&wire.transport())));
+    seen.stay_open();
+    wire.deliver("data");
+    wire.deliver_end();
+    assert_eq!((seen.data(), seen.is_read_lost(), wire.is_disconnecting()), (b"data".to_vec(), true, false));
+    assert!(!closed.is_fired());
+    wire.lose(ConnectionClosed::Lost(None));
+    assert_eq!(success_result_of(closed), ConnectionClosed::Lost(None));
+    assert_eq!(success_result_of(seen.when_closed()), ConnectionClosed::Lost(None));
+    assert_eq!(success_result_of(seen.when_made()), wire.transport());
+}
+
+#[test]
+fn a_wire_that_ends_when_closed_tells_why_and_only_once() {
+    // TST-2
+    use twistlet::ConnectionClosed;
+    use twistlet::testing::{AccumulatingProtocol, Clock, StringTransport};
+    type Close = fn(twistlet::TransportRef);
+    let closes: [(Close, &str); 3] = [
+        (|wire| wire.lose_connection(), "Done"),
+        (|wire| wire.abort_connection(), "Aborted"),
+        (|wire| wire.fail_connection(Failure::msg("mine")), "Failed"),
+    ];
+    for (close, expected) in closes {
+        let (clock, seen) = (Clock::new(), AccumulatingProtocol::new());
+        let wire = StringTransport::connect(seen.clone(), &clock);
+        close(wire.transport());
+        clock.advance(MS);
+        assert_eq!(seen.reason(), None, "it is for the test to end it");
+        wire.ends_when_closed();
+        close(wire.transport());
+        assert_eq!(seen.reason(), None, "no method of a transport calls its protocol");
+        clock.advance(Duration::ZERO);
+        assert!(format!("{:?}", seen.reason().unwrap()).starts_with(expected));
+        wire.lose(ConnectionClosed::Lost(None));
+        assert!(format!("{:?}", seen.reason().unwrap()).starts_with(expected));
+        assert_eq!(clock.pending(), 0);
+    }
+}

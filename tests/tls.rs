@@ -8,9 +8,9 @@ use rig::run;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
-use twistlet::testing::{Clock, Pump, connect};
+use twistlet::testing::{Clock, Pump, StringTransport, connect};
 use twistlet::transport::tls::{ClientConfig, ServerConfig, Side, TlsProtocol, TlsVersion, wrap_factory};
-use twistlet::{ConnectionClosed, Protocol, TransportRef};
+use twistlet::{ConnectionClosed, Producer, Protocol, PullProducer, TransportRef};
 use witness::{Record, Witness};
 
 /// Both sides in memory.
@@ -268,4 +268,262 @@ fn small_writes_leave_as_one_record() {
     assert_eq!(wire.unsent(), 1000, "nothing is encrypted yet");
     clock.advance(Duration::ZERO);
     assert_eq!(wire.unsent(), 1000 + 5 + 1 + 16, "one record: header, type, tag");
+}
+
+/// Writes pieces of 10,000 bytes until it has written `left` or is paused; notes the most that was ever unsent.
+#[derive(Clone)]
+struct Source(Rc<Flow>);
+struct Flow {
+    wire: Cell<Option<TransportRef>>,
+    left: Cell<usize>,
+    paused: Cell<bool>,
+    pauses: Cell<usize>,
+    stops: Cell<usize>,
+    most: Cell<usize>,
+    delay: Cell<Duration>,
+    /// So many a turn.
+    pieces: Cell<usize>,
+}
+const PIECE: usize = 10_000;
+impl Source {
+    fn new(bytes: usize) -> Self {
+        Source(Rc::new(Flow {
+            wire: Cell::new(None),
+            left: Cell::new(bytes),
+            paused: Cell::new(false),
+            pauses: Cell::new(0),
+            stops: Cell::new(0),
+            most: Cell::new(0),
+            delay: Cell::new(Duration::ZERO),
+            pieces: Cell::new(1),
+        }))
+    }
+    fn start(&self, wire: TransportRef) {
+        self.0.wire.set(Some(wire));
+        wire.register_producer(self.clone());
+        self.clone().go_on();
+    }
+    /// Some a turn, as a producer that has other things to do.
+    fn go_on(self) {
+        let flow = &self.0;
+        let Some(wire) = flow.wire.get().filter(|_| !flow.paused.get()) else { return };
+        if flow.left.get() == 0 {
+            return wire.unregister_producer();
+        }
+        for _ in 0..flow.pieces.get() {
+            let n = PIECE.min(flow.left.get());
+            flow.left.set(flow.left.get() - n);
+            wire.write(vec![b'x'; n]);
+        }
+        flow.most.set(flow.most.get().max(wire.unsent()));
+        let delay = flow.delay.get();
+        wire.call_later(delay, move || self.go_on());
+    }
+}
+impl Producer for Source {
+    fn pause_producing(&mut self) {
+        assert!(!self.0.paused.replace(true), "paused twice");
+        self.0.pauses.set(self.0.pauses.get() + 1);
+    }
+    fn resume_producing(&mut self) {
+        assert!(self.0.paused.replace(false), "resumed twice");
+        self.clone().go_on();
+    }
+    fn stop_producing(&mut self) {
+        self.0.stops.set(self.0.stops.get() + 1);
+        self.0.wire.set(None);
+    }
+}
+
+#[test]
+fn sixty_mebibytes_to_a_slow_reader_take_little_memory_both_ways() {
+    // TLS-4, TLS-12: the writer is paused; the reader pauses after each delivery and goes on in a later turn.
+    const MUCH: usize = 60 << 20;
+    for down in [true, false] {
+        let source = Source::new(MUCH);
+        source.0.pieces.set(20);
+        let (came, flow) = (Rc::new(Cell::new(0)), source.0.clone());
+        let got = came.clone();
+        run(move |reactor| {
+            let writer = move || {
+                let source = source.clone();
+                Witness::new(&Record::default()).on_made(move |transport| {
+                    source.start(transport);
+                    transport.lose_connection();
+                })
+            };
+            let reader = move || {
+                let came = came.clone();
+                let mut deliveries = 0;
+                Slow(Box::new(move |transport: TransportRef, n| {
+                    came.set(came.get() + n);
+                    deliveries += 1;
+                    if deliveries % 2 == 0 {
+                        transport.pause_producing();
+                        transport.call_later(Duration::from_millis(1), move || transport.resume_producing());
+                    }
+                    if came.get() == MUCH {
+                        reactor.call_later(Duration::from_millis(1), move || reactor.stop());
+                    }
+                }))
+            };
+            let port = if down {
+                reactor.listen_tls("127.0.0.1:0", &server(), writer.clone())
+            } else {
+                reactor.listen_tls("127.0.0.1:0", &server(), reader.clone())
+            };
+            let at = port.expect("a port").address().socket().expect("a port");
+            if down {
+                reactor.connect_tls(at, client().named("localhost"), reader);
+            } else {
+                reactor.connect_tls(at, client().named("localhost"), writer);
+            }
+        });
+        assert_eq!(got.get(), MUCH);
+        assert!(flow.pauses.get() > 10, "paused {} times", flow.pauses.get());
+        assert!(flow.most.get() < 300_000, "{} bytes were unsent at once", flow.most.get());
+    }
+}
+struct Slow(Box<dyn FnMut(TransportRef, usize)>);
+impl Protocol for Slow {
+    fn data_received(&mut self, transport: TransportRef, data: &[u8]) {
+        (self.0)(transport, data.len());
+    }
+}
+
+#[test]
+fn a_producer_ahead_of_the_handshake_is_paused_and_goes_on_after_it() {
+    // TLS-4
+    let source = Source::new(300_000);
+    let (flow, far) = (source.0.clone(), Record::default());
+    let (pump, clock) =
+        pair(Witness::new(&Record::default()).on_made(move |transport| source.start(transport)), Witness::new(&far));
+    clock.advance(Duration::ZERO);
+    assert!(flow.paused.get(), "more than the mark waits for the handshake");
+    assert!(flow.most.get() <= 64 * 1024 + 2 * PIECE, "{} bytes wait", flow.most.get());
+    pump.flush();
+    assert_eq!((far.data().len(), flow.left.get(), flow.stops.get()), (300_000, 0, 0));
+}
+#[test]
+fn a_producer_holds_a_close_back_and_is_stopped_when_the_connection_is_lost() {
+    // TLS-7, TLS-12
+    let (far, source) = (Record::default(), Source::new(200_000));
+    let flow = source.0.clone();
+    let (pump, _) = pair(
+        Witness::new(&Record::default()).on_made(move |transport| {
+            source.start(transport);
+            transport.lose_connection();
+        }),
+        Witness::new(&far),
+    );
+    pump.flush();
+    assert_eq!((far.data().len(), far.reason()), (200_000, Some(ConnectionClosed::Done)));
+    assert_eq!(flow.stops.get(), 0, "it was done before");
+
+    let (near, source) = (Record::default(), Source::new(usize::MAX));
+    let flow = source.0.clone();
+    flow.delay.set(Duration::from_secs(1));
+    let (pump, _) = pair(
+        Witness::new(&near).on_secure(move |transport| source.start(transport)),
+        Witness::new(&Record::default()).on_data(|transport, _| transport.abort_connection()),
+    );
+    pump.flush();
+    assert!(near.has("lost"));
+    assert_eq!(flow.stops.get(), 1);
+    near.transport().register_producer(Source::new(0));
+}
+/// Writes `left` pieces, one each time it is asked.
+struct Pull {
+    left: usize,
+    stopped: Rc<Cell<bool>>,
+}
+impl PullProducer for Pull {
+    fn produce(&mut self, consumer: TransportRef) -> bool {
+        consumer.write(vec![b'y'; PIECE]);
+        self.left -= 1;
+        self.left > 0
+    }
+    fn stop_producing(&mut self) {
+        self.stopped.set(true);
+    }
+}
+#[test]
+fn a_pull_producer_is_asked_once_the_handshake_is_done_and_each_time_all_has_left() {
+    let (far, stopped) = (Record::default(), Rc::new(Cell::new(false)));
+    let mark = stopped.clone();
+    let (pump, _) = pair(
+        Witness::new(&Record::default()).on_made(move |transport| {
+            transport.register_pull_producer(Pull { left: 25, stopped: mark.clone() });
+            transport.lose_connection();
+        }),
+        Witness::new(&far),
+    );
+    pump.flush();
+    assert_eq!((far.data().len(), far.reason()), (25 * PIECE, Some(ConnectionClosed::Done)));
+    assert!(!stopped.get());
+}
+#[test]
+fn a_second_producer_panics_where_it_is_registered() {
+    let near = Record::default();
+    let (pump, _) = pair(
+        Witness::new(&near).on_secure(|transport| {
+            transport.register_producer(Source::new(0));
+            transport.register_producer(Source::new(0));
+        }),
+        Witness::new(&Record::default()),
+    );
+    pump.flush();
+    assert!(
+        matches!(near.reason(), Some(ConnectionClosed::Failed(failure)) if failure.to_string().contains("unregister_producer"))
+    );
+}
+
+/// What a client and a server say to each other, cut into chunks; what each received.
+fn talk_in_chunks(version: &'static rustls::SupportedProtocolVersion, sizes: &[usize]) -> (Vec<u8>, Vec<u8>) {
+    let (near, far, clock) = (Record::default(), Record::default(), Clock::new());
+    let hello = |text: &'static str| {
+        move |transport: TransportRef| {
+            transport.write(text);
+            transport.write(vec![b'z'; 40_000]);
+            transport.lose_connection();
+        }
+    };
+    let near_wire = StringTransport::connect(
+        TlsProtocol::new(client_of(version).named("localhost"), Witness::new(&near).on_made(hello("from the client"))),
+        &clock,
+    );
+    let far_wire = StringTransport::connect(
+        TlsProtocol::new(&server(), Witness::new(&far).on_secure(hello("from the server"))),
+        &clock,
+    );
+    let mut sizes = sizes.iter().copied().cycle();
+    for _ in 0..40 {
+        for (from, to) in [(&near_wire, &far_wire), (&far_wire, &near_wire)] {
+            clock.advance(Duration::ZERO);
+            let sent = from.take();
+            let mut rest = &sent[..];
+            while !rest.is_empty() {
+                let n = sizes.next().unwrap_or(1).clamp(1, rest.len());
+                to.deliver(&rest[..n]);
+                rest = &rest[n..];
+            }
+        }
+    }
+    assert!(near_wire.is_disconnecting() && far_wire.is_disconnecting());
+    near_wire.lose(ConnectionClosed::Done);
+    far_wire.lose(ConnectionClosed::Done);
+    assert_eq!((near.reason(), far.reason()), (Some(ConnectionClosed::Done), Some(ConnectionClosed::Done)));
+    (near.data(), far.data())
+}
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: 24, ..Default::default() })]
+    #[test]
+    fn records_may_come_in_any_pieces(sizes in proptest::collection::vec(1usize..20_000, 1..12), small in proptest::bool::ANY) {
+        let sizes: Vec<usize> = if small { sizes.iter().map(|size| size % 40 + 1).collect() } else { sizes };
+        for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+            let (near, far) = talk_in_chunks(version, &sizes);
+            proptest::prop_assert!(near.starts_with(b"from the server") && near.len() == 40_015);
+            proptest::prop_assert!(far.starts_with(b"from the client") && far.len() == 40_015);
+        }
+    }
 }

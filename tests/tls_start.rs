@@ -305,3 +305,231 @@ fn starting_twice_or_too_late_does_nothing_but_log() {
     wire.transport().start_tls(client().named("localhost"));
     assert!(wire.value().is_empty() && !wire.transport().is_secure());
 }
+
+#[derive(Clone)]
+struct Notes(Log);
+impl Producer for Notes {
+    fn pause_producing(&mut self) {
+        self.0.add("pause");
+    }
+    fn resume_producing(&mut self) {
+        self.0.add("resume");
+    }
+    fn stop_producing(&mut self) {
+        self.0.add("stop");
+    }
+}
+#[test]
+fn a_push_producer_moves_to_the_secure_layer() {
+    // TLS-14: it is held back by the handshake, and by the wire below afterwards.
+    let (near, far, log) = (Record::default(), Record::default(), Log::default());
+    let config = server();
+    let own = log.clone();
+    let (pump, clock) = memory(
+        starttls_client(&near, |_| {}),
+        Witness::new(&far).on_made(move |transport| transport.register_producer(Notes(own.clone()))).on_data(
+            move |transport, _| {
+                transport.write("go");
+                transport.start_tls(&config);
+                transport.write(vec![0; 100_000]);
+            },
+        ),
+    );
+    pump.pump();
+    clock.advance(Duration::ZERO);
+    assert_eq!(log.take(), ["pause"], "more than the mark waits for the handshake");
+    pump.flush();
+    // Once it is out; what the wire in memory did to it meanwhile is its business.
+    assert_eq!(log.all().last().map(String::as_str), Some("resume"));
+    assert_eq!(near.data().len(), 100_002);
+    let server = far.transport();
+    server.lose_connection();
+    pump.flush();
+    assert!(!far.has("lost"), "a producer is waited for");
+    server.unregister_producer();
+    pump.flush();
+    assert_eq!((far.reason(), near.reason()), (Some(ConnectionClosed::Done), Some(ConnectionClosed::Done)));
+    assert!(!log.contains("stop"));
+}
+struct Counts(usize);
+impl PullProducer for Counts {
+    fn produce(&mut self, consumer: TransportRef) -> bool {
+        consumer.write(vec![b'0' + self.0 as u8; 1000]);
+        self.0 -= 1;
+        self.0 > 0
+    }
+}
+#[test]
+fn a_pull_producer_moves_to_the_secure_layer() {
+    let (near, far) = (Record::default(), Record::default());
+    let config = server();
+    let (pump, _) = memory(
+        starttls_client(&near, |_| {}),
+        Witness::new(&far).on_data(move |transport, _| {
+            transport.write("go");
+            transport.register_pull_producer(Counts(5));
+            transport.start_tls(&config);
+            transport.lose_connection();
+        }),
+    );
+    pump.flush();
+    let expected: Vec<u8> = b"go".iter().copied().chain((1..=5).rev().flat_map(|n| vec![b'0' + n; 1000])).collect();
+    assert!(near.data() == expected, "{} bytes", near.data().len());
+    assert_eq!(far.reason(), Some(ConnectionClosed::Done));
+}
+/// Starts TLS from within its own call.
+struct Starts(Option<ServerConfig>, usize);
+impl PullProducer for Starts {
+    fn produce(&mut self, consumer: TransportRef) -> bool {
+        if let Some(config) = self.0.take() {
+            consumer.write("go");
+            consumer.start_tls(&config);
+            return true;
+        }
+        consumer.write("secret");
+        self.1 -= 1;
+        self.1 > 0
+    }
+}
+#[test]
+fn a_producer_that_starts_tls_itself_goes_on_through_it() {
+    let (near, far, config) = (Record::default(), Record::default(), server());
+    let (pump, _) = memory(
+        starttls_client(&near, |_| {}),
+        Witness::new(&far).on_data(move |transport, _| {
+            transport.register_pull_producer(Starts(Some(config.clone()), 3));
+            transport.lose_connection();
+        }),
+    );
+    pump.flush();
+    // A close that was under way before refuses TLS; so what comes is not secret.
+    assert!(!near.has("secure"));
+
+    let (near, far, config) = (Record::default(), Record::default(), server());
+    let (pump, _) = memory(
+        starttls_client(&near, |_| {}),
+        Witness::new(&far).on_data(move |transport, _| {
+            transport.register_pull_producer(Starts(Some(config.clone()), 3));
+        }),
+    );
+    pump.flush();
+    assert_eq!(near.text(), "gosecretsecretsecret");
+    far.transport().lose_connection();
+    pump.flush();
+    assert_eq!(far.reason(), Some(ConnectionClosed::Done));
+}
+
+#[test]
+fn a_pause_before_stays_and_does_not_keep_the_handshake_back() {
+    let (near, far) = (Record::default(), Record::default());
+    let config = server();
+    let (pump, _) = memory(
+        starttls_client(&near, |transport| transport.write("secret")),
+        Witness::new(&far).on_data(move |transport, _| {
+            transport.pause_producing();
+            transport.write("go");
+            transport.start_tls(&config);
+            assert!(transport.is_paused());
+        }),
+    );
+    pump.flush();
+    assert_eq!(far.events(), ["made", "data", "secure"]);
+    far.transport().resume_producing();
+    pump.flush();
+    assert_eq!(far.text(), "STARTTLSsecret");
+}
+
+#[test]
+fn the_ends_of_a_wire_that_tls_was_put_under_are_told_as_under_any() {
+    type End = (&'static str, fn(&Pump, &Record), fn(&ConnectionClosed) -> bool);
+    let ends: [End; 5] = [
+        ("lose", |_, far| far.transport().lose_connection(), |reason| *reason == ConnectionClosed::Done),
+        ("abort", |_, far| far.transport().abort_connection(), |reason| *reason == ConnectionClosed::Aborted),
+        (
+            "fail",
+            |_, far| far.transport().fail_connection(twistlet::Failure::msg("mine")),
+            |reason| matches!(reason, ConnectionClosed::Failed(_)),
+        ),
+        ("peer", |_, far| far.note("peer"), |reason| *reason == ConnectionClosed::Done),
+        ("reset", |pump, _| pump.client().abort_connection(), |reason| matches!(reason, ConnectionClosed::Lost(_))),
+    ];
+    for (name, end, fits) in ends {
+        let (near, far) = (Record::default(), Record::default());
+        let (pump, _) = memory(starttls_client(&near, |_| {}), starttls_server(&far));
+        pump.flush();
+        assert!(near.has("secure") && far.has("secure"));
+        end(&pump, &far);
+        if name == "peer" {
+            near.transport().lose_connection();
+        }
+        pump.flush();
+        assert_eq!(far.events().iter().filter(|event| *event == "lost").count(), 1, "{name}: {:?}", far.events());
+        let reason = far.reason().expect("lost");
+        assert!(fits(&reason), "{name}: {reason:?}");
+        assert!(near.has("lost") && !far.transport().is_connected());
+    }
+}
+#[test]
+fn a_panic_behind_start_tls_ends_the_connection() {
+    watch_log();
+    let (near, far, config) = (Record::default(), Record::default(), server());
+    let (pump, _) = memory(
+        starttls_client(&near, |_| {}),
+        Witness::new(&far).on_data(move |transport, _| {
+            transport.write("go");
+            transport.start_tls(&config);
+            panic!("boom");
+        }),
+    );
+    pump.flush();
+    assert!(matches!(far.reason(), Some(ConnectionClosed::Failed(_))), "{:?}", far.reason());
+    assert!(near.has("lost") && !near.has("secure"));
+}
+#[test]
+fn a_wire_whose_protocol_is_tls_and_that_nobody_owns_any_more_tells_its_end() {
+    let record = Record::default();
+    let wire =
+        StringTransport::connect(TlsProtocol::new(client().named("localhost"), Witness::new(&record)), &Clock::new());
+    record.transport().start_tls(client().named("localhost"));
+    drop(wire);
+    assert_eq!(record.events(), ["made", "lost"]);
+    assert!(matches!(record.reason(), Some(ConnectionClosed::Lost(None))));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: 24, ..Default::default() })]
+    #[test]
+    fn starttls_in_any_pieces_never_believes_what_was_injected(
+        sizes in proptest::collection::vec(1usize..600, 1..10),
+        injected in "[a-z\r\n]{0,40}",
+    ) {
+        let (log, record, clock) = (Log::default(), Record::default(), Clock::new());
+        let server = StringTransport::connect(LineReceiver::new(Mail { tls: server(), log: log.clone() }), &clock);
+        let client = StringTransport::connect(
+            Witness::new(&record).on_data(|transport, data| {
+                if data == b"220 go\r\n" {
+                    transport.start_tls(client().named("localhost"));
+                    transport.write("MAIL\r\n");
+                }
+            }),
+            &clock,
+        );
+        let mut sizes = sizes.into_iter().cycle();
+        // What is injected comes with the request; later, it would be a broken handshake.
+        server.deliver(format!("STARTTLS\r\n{injected}"));
+        for _ in 0..12 {
+            for (from, to) in [(&server, &client), (&client, &server)] {
+                clock.advance(Duration::ZERO);
+                let sent = from.take();
+                let mut rest = &sent[..];
+                while !rest.is_empty() {
+                    let n = if rest == b"220 go\r\n" { rest.len() } else { sizes.next().unwrap_or(1).min(rest.len()) };
+                    to.deliver(&rest[..n]);
+                    rest = &rest[n..];
+                }
+            }
+        }
+        proptest::prop_assert_eq!(log.take(), ["plain STARTTLS", "handshake", "secure MAIL"]);
+        proptest::prop_assert!(record.text().ends_with("250 ok\r\n"));
+    }
+}

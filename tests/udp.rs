@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use twistlet::error::CannotListen;
 use twistlet::transport::{DatagramError, DatagramPort, DatagramProtocol, ListenAt};
-use twistlet::{Address, Reactor};
+use twistlet::{Address, Reactor, Shared};
 
 type On = Box<dyn FnMut(DatagramPort)>;
 type OnDatagram = Box<dyn FnMut(DatagramPort, &[u8], &Address)>;
@@ -432,4 +432,33 @@ fn a_destructor_may_use_the_port_it_goes_with() {
 fn finish_idle(reactor: Reactor) {
     reactor.call_soon(move || reactor.stop().unwrap());
     finish(reactor);
+}
+
+#[test]
+fn a_shared_protocol_is_called_from_outside_and_told_when_they_left() {
+    let reactor = Reactor::new().unwrap();
+    let log = Log::default();
+    let (received, stopped) = (log.clone(), log.clone());
+    let probe = Probe::new()
+        .on_datagram(move |port, data, from| {
+            received.add(String::from_utf8_lossy(data));
+            port.write_to(data, from).unwrap();
+        })
+        .on_stop(move |_| stopped.add("stopped"));
+    let shared = Shared::new(probe);
+    let port = reactor.listen_udp("127.0.0.1:0", shared.clone()).unwrap();
+    let client = socket();
+    client.send_to(b"one", at(port)).unwrap();
+    pump(reactor);
+    assert_eq!(client.recv(&mut [0; 8]).unwrap(), 3);
+    let (mut outer, note) = (shared.clone(), log.clone());
+    let from = Address::Udp(client.local_addr().unwrap());
+    let _ = shared.call(move |_| {
+        outer.datagram_received(port, b"two", &from);
+        note.add("inside");
+    });
+    assert_eq!(client.recv(&mut [0; 8]).unwrap(), 3);
+    let _ = port.stop_listening();
+    pump(reactor);
+    assert_eq!(log.take(), ["one", "inside", "two", "stopped"]);
 }

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use twistlet::error::CannotListen;
 use twistlet::transport::{DatagramError, DatagramPort, DatagramProtocol, UnixPath};
@@ -153,6 +154,34 @@ fn a_lock_and_a_socket_left_by_the_dead_are_taken_over() {
     std::os::unix::fs::symlink(&file, lock_of(&at)).unwrap();
     assert!(reactor.listen_unix(UnixPath::from(&at).lock_file(), || Echo).is_err());
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+}
+
+#[test]
+fn a_lock_ends_with_its_process_however_that_ends() {
+    // UNX-1, UNX-2
+    let at = path("killed");
+    let script = "import fcntl, os, socket, sys, time\n\
+                  lock = open(sys.argv[1] + '.lock', 'w'); fcntl.flock(lock, fcntl.LOCK_EX)\n\
+                  lock.write(str(os.getpid())); lock.flush()\n\
+                  s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print('ready', flush=True)\n\
+                  time.sleep(600)";
+    let mut python = Command::new("python3").args(["-c", script]).arg(&at).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = [0; 5];
+    python.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    let reactor = Reactor::new().unwrap();
+    let locked = || UnixPath::from(&at).lock_file();
+    let failure = reactor.listen_unix(locked(), || Echo).unwrap_err();
+    assert!(failure.to_string().contains(&format!("process {} holds", python.id())), "{failure}");
+    let connected = Rc::new(Cell::new(false));
+    let mark = connected.clone();
+    let _ = reactor.connect_protocol_unix(locked(), Echo).add_callback(move |_| mark.set(true));
+    pump(reactor);
+    assert!(connected.get());
+    python.kill().unwrap();
+    python.wait().unwrap();
+    assert!(at.exists() && lock_of(&at).exists(), "it could not tidy up");
+    let _ = reactor.listen_unix(locked(), || Echo).unwrap();
+    echo_over(reactor, UnixStream::connect(&at).unwrap());
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Sockets the process was started with, as systemd hands them over (its socket activation, `sd_listen_fds(3)`): the `LISTEN_*`
 //! variables, and endpoints that listen on what they name.
 //!
-//! A process that another of its program started in its place has them from that one. They are claimed once, when anybody first asks, and kept to the end of the process: each use has a duplicate, and
-//! systemd keeps the socket open anyway. What must never happen here: the variables of another process believed.
+//! A process that another of its program started in its place has them from that one. They are claimed once, when anybody first
+//! asks, and kept to the end of the process: each use has a duplicate, and systemd keeps the socket open anyway. What must never
+//! happen here: the variables of another process believed.
 use super::inheritance::{self, Role};
 use super::{Listening, ServerEndpoint};
 use crate::deferred::Deferred;
@@ -12,7 +13,6 @@ use crate::sys::inherited;
 use crate::transport::Factory;
 use std::fmt;
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::OnceLock;
 
@@ -87,6 +87,8 @@ fn parse(own: u32, pid: Option<&str>, count: Option<&str>, names: Option<&str>) 
 pub struct ActivatedServerEndpoint {
     reactor: Reactor,
     which: Which,
+    /// What kind of socket it must be, where somebody says.
+    domain: Option<socket2::Domain>,
 }
 
 enum Which {
@@ -105,11 +107,16 @@ impl fmt::Display for Which {
 impl ActivatedServerEndpoint {
     /// The first of that name.
     pub fn named(reactor: &Reactor, name: impl Into<String>) -> Self {
-        ActivatedServerEndpoint { reactor: *reactor, which: Which::Name(name.into()) }
+        ActivatedServerEndpoint { reactor: *reactor, which: Which::Name(name.into()), domain: None }
     }
     /// That of this place, from 0 on, in the order of the unit.
     pub fn indexed(reactor: &Reactor, index: usize) -> Self {
-        ActivatedServerEndpoint { reactor: *reactor, which: Which::Index(index) }
+        ActivatedServerEndpoint { reactor: *reactor, which: Which::Index(index), domain: None }
+    }
+    /// Only if it is of that domain.
+    pub(super) fn of_domain(mut self, domain: socket2::Domain) -> Self {
+        self.domain = Some(domain);
+        self
     }
     fn open(&self) -> io::Result<OwnedFd> {
         let all = activated();
@@ -119,13 +126,19 @@ impl ActivatedServerEndpoint {
         };
         let absent =
             || io::Error::new(io::ErrorKind::NotFound, "systemd did not hand it over: is the unit's socket set up?");
-        found.ok_or_else(absent)?.descriptor.try_clone()
+        let socket = &found.ok_or_else(absent)?.descriptor;
+        match self.domain {
+            Some(domain) if socket2::SockRef::from(socket).domain().ok() != Some(domain) => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is no socket of the domain {domain:?}")))
+            }
+            _ => socket.try_clone(),
+        }
     }
 }
 impl ServerEndpoint for ActivatedServerEndpoint {
     fn listen_boxed(&self, factory: Box<dyn Factory>) -> Deferred<Listening> {
         match self.open() {
-            Ok(socket) => Listening::deferred(self.reactor.listen_tcp(TcpListener::from(socket), factory)),
+            Ok(socket) => Listening::deferred(self.reactor.listen_tcp(socket, factory)),
             Err(error) => Deferred::fail(CannotListen::new(&self.which, error)),
         }
     }

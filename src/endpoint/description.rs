@@ -67,6 +67,9 @@ pub fn client_from_string(reactor: &Reactor, text: &str) -> Result<Box<dyn Clien
 /// | `tcp6` | the same; `interface` is `::`, all there are |
 /// | `unix` | `path`; `mode` in octal (what the umask leaves), `backlog`, `lockfile` (1: as long as it listens it holds the lock `PATH.lock`) |
 /// | `tls`, `ssl` | with the feature `tls`: `port`, `interface`, `backlog` as `tcp`; the PEM files `privateKey` (`server.pem`), `certKey` (the same file) and `extraCertChain`; `endpoint`, a description of where to listen instead |
+/// | `stdio` | none: standard input and output are the one connection |
+/// | `systemd` | `domain`: `INET`, `INET6` or `UNIX`; `index`, from 0, or `name`: a socket that systemd has handed over, see [`ActivatedServerEndpoint`](super::ActivatedServerEndpoint) |
+/// | `fd` | `number`: a listening socket that the process was [started with](super::AdoptedServerEndpoint::inherited) |
 /// | `haproxy` | a description of its own, all that follows: connections begin with a PROXY header, see [`ProxyFactory`](crate::protocols::proxy::ProxyFactory) |
 ///
 /// ```

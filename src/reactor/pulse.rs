@@ -77,7 +77,6 @@ pub(crate) enum Kind {
     Watch,
     #[cfg_attr(not(feature = "green"), allow(dead_code, reason = "there are none"))]
     GreenSocket,
-    #[cfg_attr(not(feature = "green"), allow(dead_code, reason = "there are none"))]
     Child,
     Signals,
     Datagrams,

@@ -264,6 +264,7 @@ impl Run {
                 Ok(pid) => {
                     log::info!(target: "twistlet", "process {pid} serves from now on: this one ends");
                     this.handed_over.set(true);
+                    this.application.listeners.are_handed_over();
                     this.tell(|systemd| systemd.main_pid(pid));
                     let _ = this.reactor.stop();
                 }

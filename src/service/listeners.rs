@@ -10,23 +10,34 @@ use crate::error::{CannotListen, PortError};
 use crate::failure::Result;
 use crate::reactor::Reactor;
 use crate::transport::Factory;
-use socket2::{Domain, Socket, Type};
-use std::cell::RefCell;
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// The listening sockets that a program keeps through its restarts: what is opened by [`tcp`](Listeners::tcp) is handed to the
+/// The listening sockets that a program keeps through its restarts: what is opened by [`tcp`](Listeners::tcp) and
+/// [`unix`](Listeners::unix) is handed to the
 /// process that [`Application`](super::Application) starts in its own place, which goes on listening there, and no connection
 /// is refused or lost meanwhile. Clones are the same table.
 #[derive(Clone, Default)]
-pub struct Listeners(Rc<RefCell<HashMap<String, TcpListener>>>);
+pub struct Listeners(Rc<Table>);
+
+#[derive(Default)]
+struct Table {
+    kept: RefCell<HashMap<String, OwnedFd>>,
+    /// A successor listens on them: the files of UNIX sockets are its.
+    handed_over: Cell<bool>,
+}
 
 impl Listeners {
     /// An empty table.
@@ -36,13 +47,23 @@ impl Listeners {
     /// Listens at `at`, an address and a port as in `"127.0.0.1:8007"`, or a port alone, which is on every IPv4 interface: on the
     /// socket that the process before this one had open for the same text, and otherwise on a new one.
     pub fn tcp(&self, reactor: &Reactor, at: impl Into<String>) -> ListenersEndpoint {
-        ListenersEndpoint { listeners: self.clone(), reactor: *reactor, at: at.into() }
+        ListenersEndpoint { listeners: self.clone(), reactor: *reactor, at: at.into(), path: None }
+    }
+    /// Listens at a path of the file system, likewise. A socket file there that nobody serves is replaced; ours is removed when
+    /// the listening ends, unless a successor goes on with it.
+    pub fn unix(&self, reactor: &Reactor, path: impl Into<PathBuf>) -> ListenersEndpoint {
+        let path = path.into();
+        let at = format!("unix:{}", path.display());
+        ListenersEndpoint { listeners: self.clone(), reactor: *reactor, at, path: Some(path) }
+    }
+    pub(super) fn are_handed_over(&self) {
+        self.0.handed_over.set(true);
     }
     /// What a successor is to have.
     pub(super) fn hand_over(&self) -> io::Result<Vec<(Role, String, OwnedFd)>> {
         let mut all = Vec::new();
-        for (name, listener) in &*self.0.borrow() {
-            all.push((Role::Listener, name.clone(), listener.try_clone()?.into()));
+        for (name, listener) in &*self.0.kept.borrow() {
+            all.push((Role::Listener, name.clone(), listener.try_clone()?));
         }
         for socket in activated() {
             all.push((Role::Activated, socket.name.clone(), socket.descriptor.try_clone()?));
@@ -58,23 +79,45 @@ impl Listeners {
 }
 impl fmt::Debug for Listeners {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.borrow().keys()).finish()
+        f.debug_set().entries(self.0.kept.borrow().keys()).finish()
     }
 }
 
-/// What [`Listeners::tcp`] gives.
+/// What [`Listeners::tcp`] and [`Listeners::unix`] give.
 #[derive(Clone, Debug)]
 pub struct ListenersEndpoint {
     listeners: Listeners,
     reactor: Reactor,
+    /// What the successor knows it by.
     at: String,
+    /// Of a UNIX socket.
+    path: Option<PathBuf>,
+}
+
+fn is_stale(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
+    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 impl ListenersEndpoint {
-    fn open(&self) -> io::Result<TcpListener> {
+    fn open(&self) -> io::Result<OwnedFd> {
         if let Some(inherited) = inheritance::take(Role::Listener, &self.at) {
-            return Ok(inherited.into());
+            return Ok(inherited);
         }
+        let Some(path) = &self.path else { return self.open_tcp() };
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        let address = SockAddr::unix(path)?;
+        match socket.bind(&address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
+                std::fs::remove_file(path)?;
+                socket.bind(&address)?;
+            }
+            bound => bound?,
+        }
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    }
+    fn open_tcp(&self) -> io::Result<OwnedFd> {
         let address = match (self.at.parse::<SocketAddr>(), self.at.parse::<u16>()) {
             (Ok(address), _) => address,
             (_, Ok(port)) => (Ipv4Addr::UNSPECIFIED, port).into(),
@@ -89,22 +132,32 @@ impl ListenersEndpoint {
         socket.listen(BACKLOG)?;
         Ok(socket.into())
     }
-    fn listen_on(&self, listener: TcpListener, factory: Box<dyn Factory>) -> Result<Listening> {
+    fn listen_on(&self, listener: OwnedFd, factory: Box<dyn Factory>) -> Result<Listening> {
         let kept = listener.try_clone().map_err(|error| CannotListen::new(&self.at, error))?;
         let port = self.reactor.listen_tcp(listener, factory)?;
-        self.listeners.0.borrow_mut().insert(self.at.clone(), kept);
-        let (listeners, at, address) = (self.listeners.clone(), self.at.clone(), port.address());
+        self.listeners.0.kept.borrow_mut().insert(self.at.clone(), kept);
+        let (this, address) = (self.clone(), port.address());
         Ok(Listening::new(address, move || {
-            let kept = listeners.0.borrow_mut().remove(&at);
-            drop(kept);
+            this.forget();
             port.stop_listening()
         }))
+    }
+    fn forget(&self) {
+        let table = &self.listeners.0;
+        let kept = table.kept.borrow_mut().remove(&self.at);
+        if kept.is_some()
+            && !table.handed_over.get()
+            && let Some(path) = &self.path
+        {
+            // It may be gone already.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 impl ServerEndpoint for ListenersEndpoint {
     /// Fails with [`PortError::AlreadyListening`] while it listens.
     fn listen_boxed(&self, factory: Box<dyn Factory>) -> Deferred<Listening> {
-        if self.listeners.0.borrow().contains_key(&self.at) {
+        if self.listeners.0.kept.borrow().contains_key(&self.at) {
             return Deferred::fail(PortError::AlreadyListening);
         }
         let opened = self.open().map_err(|error| CannotListen::new(&self.at, error).into());

@@ -8,6 +8,7 @@ use crate::error::ConnectionClosed;
 use crate::failure;
 use crate::shared::Shared;
 use crate::transport::{Factory, Protocol, TransportRef};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -65,6 +66,9 @@ impl Protocol for Watched {
     }
     fn handshake_completed(&mut self, transport: TransportRef) {
         self.protocol.handshake_completed(transport);
+    }
+    fn file_descriptor_received(&mut self, transport: TransportRef, descriptor: OwnedFd) {
+        self.protocol.file_descriptor_received(transport, descriptor);
     }
     fn connection_lost(&mut self, transport: TransportRef, reason: &ConnectionClosed) {
         // Whatever the protocol does, the notice is given when it has done it.

@@ -32,8 +32,11 @@ pub enum StreamRule {
     PullProducer,
     /// A second producer is refused by a panic; one on a connection that ends is told `stop_producing`, once.
     OneProducer,
-    /// `lose_connection` sends what was written, waits for a producer, and ends both sides cleanly; this side gets no more data.
+    /// `lose_connection` sends what was written, waits for a producer, and ends both sides cleanly.
     Close,
+    /// Who has closed the connection, or aborted it, gets no more data. Over TLS this does not hold after `lose_connection`, as in
+    /// Twisted: what the peer says until it has heard of the close is delivered.
+    NoDataAfterClose,
     /// `lose_write_connection` sends what was written and ends one direction only; both sides are told, once.
     HalfClose,
     /// `abort_connection` ends it at once, with `ConnectionClosed::Aborted` for this side.

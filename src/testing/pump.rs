@@ -19,6 +19,21 @@ pub struct Pump {
     client: Side,
     server: Side,
     clock: Clock,
+    delivery: Cell<Delivery>,
+}
+
+/// What a [`Pump`] makes one `data_received` of (Twisted's loopback policies). A stream promises neither; a protocol that
+/// works with both, and with [`Network::limit_io`](super::Network::limit_io), works with what a socket may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// All that was written since the last round (`collapsingPumpPolicy`).
+    #[default]
+    Coalesced,
+    /// Each write (`identityPumpPolicy`).
+    PerWrite,
+    /// Each byte, which is the hardest for a parser.
+    PerByte,
 }
 
 struct Side {
@@ -52,13 +67,10 @@ struct Side {
 /// ```
 pub fn connect(client: impl Protocol + 'static, server: impl Protocol + 'static, clock: &Clock) -> Pump {
     let (here, there) = (address([10, 0, 0, 1], 12345), address([192, 168, 1, 1], 54321));
-    let server = End::new(server, clock, there.clone(), here.clone());
-    let client = End::new(client, clock, here, there);
-    for end in [&client, &server] {
-        end.tape.keeps.set(true);
-    }
+    let server = End::new(server, clock, there.clone(), here.clone(), true);
+    let client = End::new(client, clock, here, there, true);
     let side = |end| Side { end, end_due: Cell::new(false), told_end: Cell::new(false) };
-    Pump { client: side(client), server: side(server), clock: clock.clone() }
+    Pump { client: side(client), server: side(server), clock: clock.clone(), delivery: Cell::default() }
 }
 
 impl Pump {
@@ -68,8 +80,8 @@ impl Pump {
         self.clock.advance(Duration::ZERO);
         // What a side writes because of what it was told just now moves in the next round.
         let sent = [self.client.take_output(&self.server), self.server.take_output(&self.client)];
-        let mut moved = self.server.receive(&sent[0]);
-        moved |= self.client.receive(&sent[1]);
+        let mut moved = self.server.receive(&sent[0], self.delivery.get());
+        moved |= self.client.receive(&sent[1], self.delivery.get());
         moved |= self.client.close(&self.server);
         moved |= self.server.close(&self.client);
         moved |= self.client.tell_end();
@@ -89,6 +101,10 @@ impl Pump {
         }
         panic!("the two protocols are still talking after {ROUNDS} rounds: use pump() for those that never end");
     }
+    /// What one `data_received` is to be, from the next round on.
+    pub fn set_delivery(&self, delivery: Delivery) {
+        self.delivery.set(delivery);
+    }
     /// The client's transport.
     pub fn client(&self) -> TransportRef {
         self.client.end.name()
@@ -101,6 +117,8 @@ impl Pump {
 
 struct Output {
     data: Vec<u8>,
+    /// How long each of its writes is; the last may not be whole.
+    writes: Vec<usize>,
     produced: bool,
 }
 
@@ -127,14 +145,25 @@ impl Side {
         if tape.written.borrow().is_empty() && !tape.aborted.get() {
             tape.flushed();
         }
-        Output { data, produced }
+        let writes = tape.take_writes(data.len());
+        Output { data, writes, produced }
     }
-    fn receive(&self, output: &Output) -> bool {
+    fn receive(&self, output: &Output, delivery: Delivery) -> bool {
         if output.data.is_empty() {
             return false;
         }
-        if !self.end.is_lost() {
-            self.end.deliver(&output.data);
+        let mut rest = &output.data[..];
+        let deliver = |length: usize| {
+            let (piece, left) = rest.split_at(length.min(rest.len()));
+            rest = left;
+            if !self.end.is_lost() && !piece.is_empty() {
+                self.end.deliver(piece);
+            }
+        };
+        match delivery {
+            Delivery::Coalesced => [output.data.len()].into_iter().for_each(deliver),
+            Delivery::PerWrite => output.writes.iter().copied().for_each(deliver),
+            Delivery::PerByte => output.data.iter().map(|_| 1).for_each(deliver),
         }
         true
     }
@@ -154,10 +183,10 @@ impl Side {
             other.end.lose(ConnectionClosed::Lost(Some(ErrorKind::ConnectionReset)));
             return true;
         }
-        let failed = tape.failed.borrow().clone();
-        let all_sent = tape.written.borrow().is_empty() && (!tape.has_producer.get() || failed.is_some());
+        let unheld = !tape.has_producer.get() || tape.failed.borrow().is_some();
+        let all_sent = tape.written.borrow().is_empty() && unheld;
         if tape.closing.get() && all_sent {
-            self.end.lose(failed.map_or(ConnectionClosed::Done, ConnectionClosed::Failed));
+            self.end.lose(tape.reason());
             other.end_due.set(true);
             return true;
         }

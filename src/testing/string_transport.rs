@@ -41,7 +41,32 @@ pub(super) fn address(text: [u8; 4], port: u16) -> Address {
 impl StringTransport {
     /// Connects `protocol`: its `connection_made` has been called on return. Timers of its transport are on `clock`.
     pub fn connect(protocol: impl Protocol + 'static, clock: &Clock) -> Self {
-        StringTransport(End::new(protocol, clock, address([10, 0, 0, 1], 12345), address([192, 168, 1, 1], 54321)))
+        StringTransport(End::new(
+            protocol,
+            clock,
+            address([10, 0, 0, 1], 12345),
+            address([192, 168, 1, 1], 54321),
+            false,
+        ))
+    }
+    /// From now on the connection ends when the protocol closes it, without [`lose`](StringTransport::lose) (Twisted's
+    /// `StringTransportWithDisconnection`): `connection_lost` comes with the next advance of the clock, by zero even, since no
+    /// method of a transport calls its protocol.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use twistlet::testing::{AccumulatingProtocol, Clock, StringTransport};
+    ///
+    /// let (clock, seen) = (Clock::new(), AccumulatingProtocol::new());
+    /// let wire = StringTransport::connect(seen.clone(), &clock);
+    /// wire.ends_when_closed();
+    /// wire.transport().lose_connection();
+    /// clock.advance(Duration::ZERO);
+    /// assert!(seen.reason().is_some_and(|reason| reason.is_clean()));
+    /// ```
+    pub fn ends_when_closed(&self) {
+        self.0.tape.obeys.set(true);
+        self.0.tape.obey();
     }
     /// Bytes arrive. While the protocol has paused its transport they are held back; after it resumed they are delivered
     /// with the next advance of the clock, by zero even, or the next call of this. After `lose_connection` or

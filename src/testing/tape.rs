@@ -8,9 +8,10 @@ use crate::clock::Clock as _;
 use crate::deferred::{Deferred, Promise};
 use crate::error::ConnectionClosed;
 use crate::failure::{self, Failure};
-use crate::transport::{Producer, Protocol, PullProducer, Transport, TransportRef, Wire};
+use crate::transport::{self, Producer, Protocol, PullProducer, Transport, TransportRef, Wire};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -34,7 +35,11 @@ pub(super) struct Tape {
     /// Who waits for the output to leave.
     flushing: RefCell<Vec<Promise<()>>>,
     /// Output leaves only when the test takes it; on a wire nobody takes from it is gone at once.
-    pub(super) keeps: Cell<bool>,
+    keeps: bool,
+    /// How long each of the writes was whose bytes it keeps.
+    pub(super) writes: RefCell<VecDeque<usize>>,
+    /// `lose_connection` and `abort_connection` end it, without the test's doing.
+    pub(super) obeys: Cell<bool>,
     /// The protocol has been told `write_connection_lost`.
     pub(super) write_closed: Cell<bool>,
     pub(super) lost: Cell<bool>,
@@ -62,11 +67,49 @@ impl Tape {
         let old = self.producer.replace(Some(producer));
         drop(old);
     }
+    /// Ends it, if it is to end by itself, when the clock is advanced next: closing runs no user code.
+    pub(super) fn obey(&self) {
+        let asked = self.closing.get() || self.aborted.get();
+        if asked && self.obeys.get() && !self.lost.get() {
+            let end = self.end.borrow().clone();
+            self.later(move || {
+                if let Some(end) = end.upgrade() {
+                    end.lose(end.tape.reason());
+                }
+            });
+        }
+    }
+    /// Why it ends, as far as the protocol has a say in it.
+    pub(super) fn reason(&self) -> ConnectionClosed {
+        match self.failed.borrow().clone() {
+            _ if self.aborted.get() => ConnectionClosed::Aborted,
+            Some(failure) => ConnectionClosed::Failed(failure),
+            None => ConnectionClosed::Done,
+        }
+    }
     /// What was written has left: tells who waits for that.
     pub(super) fn flushed(&self) {
         for promise in self.flushing.take() {
             promise.callback(());
         }
+    }
+    /// The lengths of the writes that make up the first `bytes` of the output.
+    pub(super) fn take_writes(&self, bytes: usize) -> Vec<usize> {
+        let (mut left, mut taken) = (bytes, Vec::new());
+        let mut writes = self.writes.borrow_mut();
+        while let Some(length) = writes.front_mut() {
+            let now = left.min(*length);
+            if now == 0 {
+                break;
+            }
+            taken.push(now);
+            left -= now;
+            *length -= now;
+            if *length == 0 {
+                writes.pop_front();
+            }
+        }
+        taken
     }
     /// User code is run by the test's clock, never by a method of a transport.
     fn later(&self, call: impl FnOnce() + 'static) {
@@ -134,7 +177,13 @@ pub(super) struct End {
 
 impl End {
     /// `connection_made` has been called when this returns.
-    pub(super) fn new(protocol: impl Protocol + 'static, clock: &Clock, host: Address, peer: Address) -> Rc<End> {
+    pub(super) fn new(
+        protocol: impl Protocol + 'static,
+        clock: &Clock,
+        host: Address,
+        peer: Address,
+        keeps: bool,
+    ) -> Rc<End> {
         let tape = Rc::new(Tape {
             written: RefCell::default(),
             closing: Cell::new(false),
@@ -142,7 +191,9 @@ impl End {
             aborted: Cell::new(false),
             failed: RefCell::default(),
             flushing: RefCell::default(),
-            keeps: Cell::new(false),
+            keeps,
+            writes: RefCell::default(),
+            obeys: Cell::new(false),
             write_closed: Cell::new(false),
             lost: Cell::new(false),
             paused: Cell::new(false),
@@ -256,24 +307,30 @@ impl Transport for Near {
         let tape = &self.0;
         if !tape.lost.get() && !tape.aborted.get() && !tape.write_closed.get() {
             tape.written.borrow_mut().extend_from_slice(data);
+            if tape.keeps && !data.is_empty() {
+                tape.writes.borrow_mut().push_back(data.len());
+            }
         }
     }
     fn lose_connection(&self) {
         self.0.closing.set(true);
+        self.0.obey();
     }
     fn lose_write_connection(&self) {
         self.0.write_closing.set(true);
     }
     fn abort_connection(&self) {
         self.0.aborted.set(true);
+        self.0.obey();
     }
     fn fail_connection(&self, failure: Failure) {
         if !self.0.closing.replace(true) {
             *self.0.failed.borrow_mut() = Some(failure);
+            self.0.obey();
         }
     }
     fn when_flushed(&self) -> Deferred<()> {
-        if !self.0.keeps.get() || self.0.written.borrow().is_empty() {
+        if !self.0.keeps || self.0.written.borrow().is_empty() {
             return Deferred::succeed(());
         }
         let (promise, deferred) = Deferred::new();
@@ -316,6 +373,15 @@ impl Transport for Near {
             // Its destructor is user code.
             self.0.later(move || drop(producer));
         }
+    }
+    fn take_producer(&self) -> Option<transport::Registered> {
+        let producer = self.0.producer.take()?;
+        self.0.has_producer.set(false);
+        self.0.producer_paused.set(false);
+        Some(match producer {
+            Registered::Push(producer) => transport::Registered::Push(producer),
+            Registered::Pull(producer) => transport::Registered::Pull(producer),
+        })
     }
     fn peer(&self) -> Address {
         self.0.peer.clone()

@@ -5,6 +5,7 @@
 mod error;
 mod multicast;
 mod port;
+mod shared;
 mod target;
 
 pub use error::DatagramError;

@@ -71,21 +71,38 @@ impl Outbox {
             self.pieces.push_back(Piece::Bytes(piece));
         }
     }
-    /// Sends one byte by the function given.
-    pub(super) fn send_byte(&mut self, send: impl FnOnce(&[u8]) -> io::Result<usize>) -> io::Result<()> {
-        let mut byte = [0];
-        let first = match self.pieces.front() {
-            None => &self.tail[self.sent..],
-            Some(Piece::Bytes(piece)) => &piece[..],
-            Some(Piece::File(part)) => {
-                part.file().read_exact_at(&mut byte, part.position())?;
-                self.file_sent(send(&byte)?.min(1));
-                return Ok(());
+    /// Sends one byte by the function given. `false`: there is none.
+    pub(super) fn send_byte(&mut self, send: impl FnOnce(&[u8]) -> io::Result<usize>) -> io::Result<bool> {
+        while self.len > 0 {
+            let mut byte = [0];
+            let part = match self.pieces.front() {
+                Some(Piece::File(part)) => part,
+                Some(Piece::Bytes(piece)) => {
+                    let sent = send(&piece[..1])?;
+                    self.advance(sent);
+                    return Ok(true);
+                }
+                None => {
+                    let sent = send(&self.tail[self.sent..][..1])?;
+                    self.advance(sent);
+                    return Ok(true);
+                }
+            };
+            match part.file().read_at(&mut byte, part.position()) {
+                Ok(1..) => {
+                    let sent = send(&byte)?;
+                    self.file_sent(sent);
+                    return Ok(true);
+                }
+                Ok(0) => self.file_sent(0),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    part.fail(error);
+                    self.drop_front();
+                }
             }
-        };
-        let sent = send(first.get(..1).unwrap_or_default())?;
-        self.advance(sent.min(1));
-        Ok(())
+        }
+        Ok(false)
     }
     pub(super) fn take_spent(&mut self) -> Vec<Piece> {
         std::mem::take(&mut self.spent)

@@ -18,7 +18,7 @@ use crate::reactor::driver::{Readiness, Socket};
 use crate::reactor::{About, Core, Kind, Source};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 
@@ -53,10 +53,8 @@ const FAULTY: u32 = 1 << 14;
 const FAILING: u32 = 1 << 15;
 /// Made of descriptors of the user's: others may have them too.
 const ADOPTED: u32 = 1 << 16;
-/// The protocol has not been told `connection_made` yet.
-const STARTING: u32 = 1 << 17;
 /// Something was written that nobody would read.
-const OUTPUT_LOST: u32 = 1 << 18;
+const OUTPUT_LOST: u32 = 1 << 17;
 /// Somebody else may have a copy of the descriptor, which is then still watched after a close.
 const SHARED: u32 = 1 << 19;
 
@@ -201,12 +199,19 @@ impl Stream {
         }
     }
 
+    fn try_write_vectored(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &*self.socket.borrow() {
+            Some(socket) => socket.write_vectored(parts),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
     fn read(&self, core: &Rc<Core>) {
         let mut buffer = core.take_read_buffer();
         let mut budget = READ_BUDGET;
         // No memory before there is one.
         let mut descriptors = Vec::new();
-        while self.has(READABLE) && !self.has(PAUSED | DISCONNECTING | ABORTING | EOF | LOST | FAULTY | STARTING) {
+        while self.has(READABLE) && !self.has(PAUSED | DISCONNECTING | ABORTING | EOF | LOST | FAULTY) {
             if budget == 0 {
                 self.read_again();
                 break;
@@ -222,7 +227,7 @@ impl Stream {
                 }
                 Ok(n) => {
                     // A short read has emptied the socket, and more will make another edge; not so after the peer's end.
-                    if n < size && !self.has(READ_CLOSED) {
+                    if n < size && !self.has(READ_CLOSED) && self.short_read_empties(&descriptors) {
                         self.clear(READABLE);
                     }
                     budget -= 1;

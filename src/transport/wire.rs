@@ -263,6 +263,12 @@ pub(super) fn soon(wire: TransportRef, event: Box<dyn FnOnce()>) {
     wake_unless(running, wire);
 }
 
+/// As `notify`, in a later turn, or before whatever else the protocol is told.
+pub(super) fn notify_soon(wire: TransportRef, event: impl FnOnce(&mut dyn Protocol) + 'static) {
+    let running = queue(wire, Event::Told(Box::new(event)));
+    wake_unless(running, wire);
+}
+
 /// Sees to it that a backlog nobody is about to work off is worked off.
 fn wake_unless(running: Option<bool>, wire: TransportRef) {
     if running == Some(false)

@@ -1,6 +1,9 @@
 //! The kinds of server endpoints.
 use super::{Arguments, Descriptions, ParseError};
-use crate::endpoint::{ServerEndpoint, TcpServerEndpoint, UnixServerEndpoint, wrap_server};
+use crate::endpoint::{
+    ActivatedServerEndpoint, AdoptedServerEndpoint, ServerEndpoint, StdioServerEndpoint, TcpServerEndpoint,
+    UnixServerEndpoint, wrap_server,
+};
 use crate::protocols::proxy::ProxyFactory;
 use crate::transport::{ListenAt, UnixPath};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,6 +14,9 @@ pub(super) fn add(kinds: &mut Descriptions) {
     kinds.add_server("tcp", |arguments| tcp(arguments, Ipv4Addr::UNSPECIFIED.into()));
     kinds.add_server("tcp6", |arguments| tcp(arguments, Ipv6Addr::UNSPECIFIED.into()));
     kinds.add_server("unix", unix);
+    kinds.add_server("fd", inherited);
+    kinds.add_server("systemd", systemd);
+    kinds.add_server("stdio", |arguments| Ok(Box::new(StdioServerEndpoint::new(arguments.reactor()))));
     kinds.add_server("haproxy", |arguments| Ok(Box::new(wrap_server(arguments.rest_as_server()?, ProxyFactory::new))));
 }
 
@@ -58,4 +64,30 @@ fn unix(arguments: &mut Arguments<'_>) -> Made {
         path = path.lock_file();
     }
     Ok(Box::new(UnixServerEndpoint::new(arguments.reactor(), path)))
+}
+
+fn inherited(arguments: &mut Arguments<'_>) -> Made {
+    let number = arguments.require("number")?;
+    let descriptor = number.parse("the number of a descriptor, 3 or more")?;
+    if descriptor < 3 {
+        return Err(number.invalid("the number of a descriptor, 3 or more"));
+    }
+    Ok(Box::new(AdoptedServerEndpoint::inherited(arguments.reactor(), descriptor)))
+}
+
+fn systemd(arguments: &mut Arguments<'_>) -> Made {
+    let given = arguments.require("domain")?;
+    let domain = match given.as_str() {
+        "INET" => socket2::Domain::IPV4,
+        "INET6" => socket2::Domain::IPV6,
+        "UNIX" => socket2::Domain::UNIX,
+        _ => return Err(given.invalid("INET, INET6 or UNIX")),
+    };
+    let reactor = arguments.reactor();
+    let endpoint = match (arguments.next("index")?, arguments.take("name")?) {
+        (Some(index), None) => ActivatedServerEndpoint::indexed(reactor, index.parse("a number, counted from 0")?),
+        (None, Some(name)) => ActivatedServerEndpoint::named(reactor, name.as_str()),
+        _ => return Err(arguments.wrong("systemd needs one of index and name")),
+    };
+    Ok(Box::new(endpoint.of_domain(domain)))
 }

@@ -8,6 +8,7 @@ use crate::protocols::SharedFactory;
 use crate::transport::tls::{ClientConfig, Side, TlsProtocol};
 use crate::transport::{Address, ClientFactory, Connector, Factory, Protocol, TransportRef};
 use std::cell::{Cell, RefCell};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 #[derive(Clone)]
@@ -133,6 +134,9 @@ impl Protocol for Watched {
     }
     fn write_connection_lost(&mut self, wire: TransportRef) {
         self.protocol.write_connection_lost(wire);
+    }
+    fn file_descriptor_received(&mut self, wire: TransportRef, descriptor: OwnedFd) {
+        self.protocol.file_descriptor_received(wire, descriptor);
     }
     fn handshake_completed(&mut self, wire: TransportRef) {
         self.protocol.handshake_completed(wire);

@@ -183,7 +183,7 @@ impl ProxyHeader {
                 Some(Pair::Sockets(if from.is_ipv4() { Family::Udp4 } else { Family::Udp6 }, from, to))
             }
             (Address::Unix(from), Address::Unix(to)) => {
-                let fits = |path: &Option<PathBuf>| path.as_ref().is_none_or(|path| path.as_os_str().len() < PATH);
+                let fits = |path: &Option<PathBuf>| path.as_ref().is_none_or(|path| path.as_os_str().len() <= PATH);
                 (fits(from) && fits(to)).then(|| Pair::Paths(from.clone(), to.clone()))
             }
             _ => None,

@@ -6,12 +6,13 @@ use crate::clock::DelayedCall;
 use crate::error::ConnectionClosed;
 use crate::failure::{self, Failure, Result};
 use crate::protocols::SharedFactory;
-use crate::transport::{Factory, Protocol, PullProducer, Transport, TransportRef, Wire};
+use crate::transport::{Factory, FilePart, Protocol, PullProducer, Transport, TransportRef, Wire, refuse_descriptor};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::fmt;
 use std::io::IoSlice;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -132,7 +133,13 @@ impl Factory for ProxyFactory {
             log::debug!(target: "twistlet", "{peer} is no trusted proxy: its connection is declined");
             return None;
         }
-        let begin = Begin { factory: self.factory.clone(), rules: self.rules, told: self.told.clone(), timer: None };
+        let begin = Begin {
+            factory: self.factory.clone(),
+            rules: self.rules,
+            told: self.told.clone(),
+            timer: None,
+            descriptors: Vec::new(),
+        };
         Some(Box::new(Proxied { state: State::Header(Vec::new(), begin), secured: false }))
     }
     fn start_factory(&mut self) {
@@ -169,7 +176,10 @@ struct Begin {
     rules: Rules,
     told: Option<Told>,
     timer: Option<DelayedCall>,
+    descriptors: Vec<OwnedFd>,
 }
+/// As many as one message may carry.
+const DESCRIPTORS: usize = 253;
 
 impl Proxied {
     fn refuse(&mut self, lower: TransportRef, error: ProxyError) {
@@ -242,6 +252,10 @@ impl Proxied {
         if outcome.is_ok() && self.secured {
             outcome = Wire::tell(upper, move |protocol| protocol.handshake_completed(upper));
         }
+        for descriptor in begin.descriptors {
+            let told = move |protocol: &mut dyn Protocol| protocol.file_descriptor_received(upper, descriptor);
+            outcome = outcome.and_then(|()| Wire::tell(upper, told));
+        }
         if outcome.is_ok() && !rest.is_empty() && !upper.is_disconnecting() {
             outcome = Wire::feed(upper, rest);
         }
@@ -299,6 +313,14 @@ impl Protocol for Proxied {
         self.secured = true;
         self.tell(lower, |protocol, upper| protocol.handshake_completed(upper));
     }
+    fn file_descriptor_received(&mut self, lower: TransportRef, descriptor: OwnedFd) {
+        match &mut self.state {
+            State::Open(_) => self.tell(lower, |protocol, upper| protocol.file_descriptor_received(upper, descriptor)),
+            // One that comes with bytes behind the header is told of before all of them.
+            State::Header(_, begin) if begin.descriptors.len() < DESCRIPTORS => begin.descriptors.push(descriptor),
+            _ => refuse_descriptor(lower, descriptor),
+        }
+    }
     fn connection_lost(&mut self, _: TransportRef, reason: &ConnectionClosed) {
         match std::mem::replace(&mut self.state, State::Over) {
             State::Open(wire) => wire.deliver_lost(reason),
@@ -327,6 +349,9 @@ impl Transport for Middle {
     }
     fn write_vectored(&self, parts: &[IoSlice<'_>]) {
         self.lower.write_vectored(parts);
+    }
+    fn write_file(&self, part: &FilePart) -> bool {
+        self.lower.write_file(part)
     }
     fn register_pull_producer(&self, producer: Box<dyn PullProducer>) {
         self.lower.register_pull_producer(Pull { producer, upper: self.upper.get() });

@@ -1,6 +1,6 @@
 //! The scenarios about ends: closing, half and whole, aborting, failing, panicking, and all of it at once.
 use super::Scenario;
-use super::StreamRule::{Abort, Close, Failed, HalfClose, OneEnd};
+use super::StreamRule::{Abort, Close, Failed, HalfClose, NoDataAfterClose, OneEnd};
 use super::flow::pattern;
 use super::probe::{At, Pair, Seen};
 use crate::error::ConnectionClosed;
@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     (Close, "what was written arrives first", what_was_written_arrives_first),
-    (Close, "no data for who has closed", no_data_for_who_has_closed),
+    (NoDataAfterClose, "no data for who has closed", no_data_for_who_has_closed),
     (Close, "closed within connection made", closed_within_connection_made),
     (HalfClose, "one direction after the other", one_direction_after_the_other),
     (HalfClose, "closed by default at the peers end", closed_by_default_at_the_peers_end),

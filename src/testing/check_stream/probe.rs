@@ -196,7 +196,7 @@ impl Seen {
                 self.complain(StreamRule::Pause, "data came while the transport was paused");
             }
             if self.closing.get() {
-                self.complain(StreamRule::Close, "data came after this side had closed the connection");
+                self.complain(StreamRule::NoDataAfterClose, "data came after this side had closed the connection");
             }
             if self.count(At::ReadLost) > 0 {
                 self.complain(StreamRule::HalfClose, "data came after read_connection_lost");

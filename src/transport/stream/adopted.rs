@@ -2,7 +2,7 @@
 //! one that is written to may break alone. Called by `transport::descriptors` and by the rest of `stream`.
 use super::{
     ADOPTED, Address, BLOCKED, DISCONNECTING, EOF, LOST, OUTPUT_LOST, Owner, PRODUCER, PRODUCER_PAUSED, Protocol,
-    READ_CLOSED, READABLE, STARTING, Stream, WRITE_LOSING, WRITE_LOST, wire,
+    READ_CLOSED, READABLE, Stream, WRITE_LOSING, WRITE_LOST, wire,
 };
 use crate::error::ConnectionClosed;
 use crate::failure;
@@ -21,7 +21,7 @@ impl Stream {
         protocol: Box<dyn Protocol>,
         owner: Option<Box<dyn Owner>>,
     ) -> Rc<Stream> {
-        let mut flags = ADOPTED | STARTING;
+        let mut flags = ADOPTED;
         if let Some(pipe) = socket.as_pipe() {
             // A terminal gives line by line, so that a short read says nothing: it is read until it has no more.
             flags |= READ_CLOSED;
@@ -31,32 +31,12 @@ impl Stream {
         }
         let stream = Stream::new(core, socket, token, peer, protocol, owner);
         stream.set(flags);
-        let begins = Rc::downgrade(&stream);
-        core.call_soon(Box::new(move || {
-            if let Some(stream) = begins.upgrade() {
-                stream.begin();
-            }
-        }));
+        let name = stream.name();
+        wire::notify_soon(name, move |protocol| protocol.connection_made(name));
+        if stream.has(READABLE) {
+            stream.read_again();
+        }
         stream
-    }
-    fn begin(&self) {
-        if !self.has(STARTING) || self.has(LOST) {
-            return;
-        }
-        self.clear(STARTING);
-        self.start();
-        if self.has(READABLE) {
-            self.read_again();
-        }
-    }
-    /// It ends before it has begun.
-    pub(super) fn start_at_last(&self) {
-        if self.has(STARTING) {
-            self.clear(STARTING);
-            let name = self.name();
-            // A panic is logged, and the end is near anyway.
-            let _ = wire::notify(name, move |protocol| protocol.connection_made(name));
-        }
     }
 
     /// There is nothing to be read, ever.

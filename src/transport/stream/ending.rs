@@ -34,7 +34,6 @@ impl Stream {
             failure::report("a producer", &failure);
         }
         self.host();
-        self.start_at_last();
         let ourselves = self.core.source(self.token);
         match (self.socket.take(), &reason) {
             (Some(socket), _) if reset => {

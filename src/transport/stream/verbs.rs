@@ -20,6 +20,8 @@ use std::rc::Rc;
 
 /// A write of this size goes out at once when nothing waits before it: copying it would cost more than the system call.
 const AT_ONCE: usize = 16 * 1024;
+/// Pieces handed to one writev.
+const PIECES: usize = 64;
 
 impl Stream {
     #[track_caller]
@@ -81,18 +83,45 @@ impl Transport for Stream {
         if len == 0 || self.cannot_write() {
             return;
         }
-        if len >= AT_ONCE {
-            parts.iter().for_each(|part| self.write(part));
+        if parts.len() > PIECES {
+            // The system takes only so many, and a short write has to mean that the socket is full.
+            parts.chunks(PIECES).for_each(|parts| self.write_vectored(parts));
             return;
         }
         let mut out = self.out.borrow_mut();
-        if out.wants_memory() {
-            out.lend(self.core.take_spare());
+        let mut sent = 0;
+        if len >= AT_ONCE && out.is_empty() && !self.has(BLOCKED) && self.descriptors.borrow().is_none() {
+            match self.try_write_vectored(parts) {
+                Ok(n) => {
+                    sent = n;
+                    if n < len {
+                        self.set(BLOCKED);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.set(BLOCKED),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) if self.has(ADOPTED) => {}
+                Err(error) => {
+                    drop(out);
+                    return self.fail(&error);
+                }
+            }
         }
-        parts.iter().for_each(|part| out.push(part));
+        if sent < len {
+            if out.wants_memory() {
+                out.lend(self.core.take_spare());
+            }
+            for part in parts {
+                let gone = sent.min(part.len());
+                sent -= gone;
+                out.push(&part[gone..]);
+            }
+        }
         let unsent = out.len();
         drop(out);
-        self.wrote(unsent);
+        if unsent > 0 || self.has(PRODUCER) {
+            self.wrote(unsent);
+        }
     }
     fn write_bytes(&self, data: Bytes) {
         if data.len() < SHARE {

@@ -63,6 +63,8 @@ const LOWER_FULL: u32 = 1 << 21;
 const LOWER_PRODUCER: u32 = 1 << 22;
 /// The producer of the wire below is to become ours.
 const ADOPTS: u32 = 1 << 23;
+/// Whoever paused its producer goes on when the wire below has sent what it has.
+const RESUMING: u32 = 1 << 24;
 
 pub(in crate::transport) struct Layer {
     me: Weak<Layer>,

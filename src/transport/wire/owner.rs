@@ -6,6 +6,7 @@ use super::{connection_lost, data_received, notify, open, read_lost, secured};
 use crate::error::ConnectionClosed;
 use crate::failure::Result;
 use crate::transport::{Protocol, Transport, TransportRef};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// The owner of a wire made by hand: a policy's, a test's. Users hold its [`TransportRef`]; the owner plays the part that
@@ -62,6 +63,11 @@ impl Wire {
     pub fn deliver_write_lost(&self) {
         let name = self.name;
         let _ = Wire::tell(name, move |protocol| protocol.write_connection_lost(name));
+    }
+    /// A descriptor has arrived, with the bytes that are delivered next.
+    pub fn deliver_file_descriptor(&self, descriptor: OwnedFd) {
+        let name = self.name;
+        let _ = Wire::tell(name, move |protocol| protocol.file_descriptor_received(name, descriptor));
     }
     /// A secure layer is in place elsewhere, for which this wire was given up: what the protocol has kept is void.
     pub(crate) fn deliver_secured(&self) {

@@ -2,7 +2,7 @@
 //! for the output to leave.
 use super::{
     ABORTED, ADOPTS, BUSY, CLOSE_SENT, CLOSING, ENDED, FAILED, FLUSH_DUE, LOST, LOWER_FULL, LOWER_PRODUCER, Layer,
-    PRODUCER, PRODUCER_PAUSED, SECURE, WRITE_CLOSING,
+    PRODUCER, PRODUCER_PAUSED, RESUMING, SECURE, WRITE_CLOSING,
 };
 use crate::failure;
 use crate::transport::producer::{Producer, PullProducer, Registered, stop_soon};
@@ -226,7 +226,24 @@ impl Layer {
                 }
                 true
             });
-        } else if self.has(PRODUCER_PAUSED) && !self.has(LOWER_FULL) && waiting == 0 {
+        } else if self.has(PRODUCER_PAUSED) && !self.has(LOWER_FULL | RESUMING) && waiting == 0 {
+            self.set(RESUMING);
+            if self.lower.get().unsent() <= HIGH_WATER {
+                return self.resume_producer();
+            }
+            // Much of what the handshake held back; the wire below, which did not pause anybody, will not say when it left.
+            let layer = Weak::clone(&self.me);
+            let left = self.lower.get().when_flushed().add_callback(move |()| {
+                if let Some(layer) = layer.upgrade() {
+                    layer.resume_producer();
+                }
+            });
+            drop(left.add_errback(|_| {}));
+        }
+    }
+    fn resume_producer(&self) {
+        self.clear(RESUMING);
+        if self.has(PRODUCER_PAUSED) && !self.has(LOWER_FULL) && self.plain.borrow().is_empty() {
             self.clear(PRODUCER_PAUSED);
             self.with_producer(|producer| {
                 if let Registered::Push(producer) = producer {

@@ -11,7 +11,8 @@ use crate::failure::Failure;
 use crate::transport::producer::{Producer, PullProducer, Registered};
 use crate::transport::tls::{Side, TlsInfo};
 use crate::transport::{Transport, TransportRef};
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -40,6 +41,10 @@ impl Transport for Layer {
         let mut all = Vec::with_capacity(len);
         parts.iter().for_each(|part| all.extend_from_slice(part));
         self.push(&all);
+    }
+    /// It would go with a byte of the wire below, and that is none of the protocol's.
+    fn send_file_descriptor(&self, _descriptor: OwnedFd) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
     fn lose_connection(&self) {
         if self.has(LOST) {
