@@ -1,6 +1,9 @@
 //! Factories around factories: how many, how long, how fast, what is seen; alone here, stacked in `policies/stacks.rs`, over
 //! sockets in `policies/sockets.rs`.
+mod certs;
 mod rig;
+#[path = "policies/secure.rs"]
+mod secure;
 #[path = "policies/sockets.rs"]
 mod sockets;
 #[path = "policies/stacks.rs"]

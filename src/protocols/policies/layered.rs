@@ -74,9 +74,7 @@ impl<W: Wrapper> Protocol for Layered<W> {
         self.tell(|protocol, upper| protocol.handshake_completed(upper));
     }
     fn file_descriptor_received(&mut self, _: TransportRef, descriptor: OwnedFd) {
-        if let Some(upper) = &self.upper {
-            upper.deliver_file_descriptor(descriptor);
-        }
+        self.tell(|protocol, upper| protocol.file_descriptor_received(upper, descriptor));
     }
     fn connection_lost(&mut self, _: TransportRef, reason: &ConnectionClosed) {
         self.forget();
