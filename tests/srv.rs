@@ -12,7 +12,7 @@ use twistlet::endpoint::ClientEndpoint;
 use twistlet::endpoint::srv::{SrvConnector, SrvError, SrvTarget};
 use twistlet::error::PortError;
 use twistlet::task::defer_later;
-use twistlet::testing::{Network, simulate_with};
+use twistlet::testing::{Network, flush_logged_failures, simulate_with};
 use twistlet::transport::dns::{Client, Config, DnsError};
 use twistlet::transport::resolver::{Hosts, HostsResolver};
 use twistlet::transport::tls::{ClientConfig, ServerConfig};
@@ -530,6 +530,7 @@ fn a_look_that_panics_or_meddles_changes_nothing() {
         connecting.add_callback(move |wire| {
             // Breaks the test's own ring.
             inner.borrow_mut().take();
+            assert_eq!(flush_logged_failures().len(), 2, "each panic is logged");
             Ok(wire.peer())
         })
     });
