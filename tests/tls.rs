@@ -35,7 +35,7 @@ fn what_was_written_before_the_handshake_is_echoed_over_tcp_and_told_in_order() 
     run(move |reactor| {
         let port = reactor.listen_tls("127.0.0.1:0", &server(), move || Witness::echo(&far)).expect("a port");
         let at = ("localhost", port.address().port().expect("a port"));
-        reactor.connect_tls(at, &client(), move || {
+        reactor.connect_tls(at, client(), move || {
             Witness::new(&near)
                 .on_made(|transport| {
                     assert!(transport.is_secure() && transport.is_handshaking() && transport.tls_info().is_none());
@@ -58,13 +58,13 @@ fn what_was_written_before_the_handshake_is_echoed_over_tcp_and_told_in_order() 
 fn it_works_in_memory_and_inside_itself() {
     // TLS-1
     let (near, far) = (Record::default(), Record::default());
-    let inner = |record: &Record| TlsProtocol::new(&server(), Witness::echo(record));
+    let inner = |record: &Record| TlsProtocol::new(server(), Witness::echo(record));
     let clock = Clock::new();
     let outer_client = TlsProtocol::new(
         client().named("localhost"),
         TlsProtocol::new(client().named("example.org"), Witness::new(&near).on_made(|transport| transport.write("x"))),
     );
-    let pump = connect(outer_client, TlsProtocol::new(&server(), inner(&far)), &clock);
+    let pump = connect(outer_client, TlsProtocol::new(server(), inner(&far)), &clock);
     pump.flush();
     assert_eq!((near.text().as_str(), far.text().as_str()), ("x", "x"));
     near.transport().lose_connection();
@@ -79,7 +79,7 @@ fn unix_sockets_carry_it_too() {
     let seen = record.clone();
     run(move |reactor| {
         reactor
-            .listen_unix(&path, wrap_factory(&server(), || Witness::echo(&Record::default())))
+            .listen_unix(&path, wrap_factory(server(), || Witness::echo(&Record::default())))
             .expect("a place to listen");
         reactor.connect_unix(
             &path,
@@ -257,7 +257,7 @@ fn small_writes_leave_as_one_record() {
     let (near, clock) = (Record::default(), Clock::new());
     let pump = connect(
         TlsProtocol::new(client().named("localhost"), Witness::new(&near)),
-        TlsProtocol::new(&server(), Witness::new(&Record::default())),
+        TlsProtocol::new(server(), Witness::new(&Record::default())),
         &clock,
     );
     pump.flush();
@@ -493,7 +493,7 @@ fn talk_in_chunks(version: &'static rustls::SupportedProtocolVersion, sizes: &[u
         &clock,
     );
     let far_wire = StringTransport::connect(
-        TlsProtocol::new(&server(), Witness::new(&far).on_secure(hello("from the server"))),
+        TlsProtocol::new(server(), Witness::new(&far).on_secure(hello("from the server"))),
         &clock,
     );
     let mut sizes = sizes.iter().copied().cycle();

@@ -58,7 +58,7 @@ fn a_client_refuses_an_address_that_the_certificate_does_not_name() {
     let (near, _) = outcome(client().named("127.0.0.1"), &server());
     assert!(near.has("secure") && !matches!(near.reason(), Some(ConnectionClosed::Failed(_))));
     // Without a name it is the peer's address.
-    let (near, _) = outcome(Side::from(&client()), &server());
+    let (near, _) = outcome(Side::from(client()), &server());
     assert!(matches!(tls_error(near.reason()), TlsError::WrongName { .. }));
 }
 #[test]
@@ -128,7 +128,7 @@ fn alone(side: impl Into<Side>, record: &Record) -> (StringTransport, Clock) {
 #[test]
 fn plaintext_on_a_tls_port_is_called_that_on_both_sides() {
     let record = Record::default();
-    let (wire, _) = alone(&server(), &record);
+    let (wire, _) = alone(server(), &record);
     wire.deliver("GET / HTTP/1.0\r\n\r\n");
     assert!(wire.is_disconnecting());
     assert_eq!(wire.value().first(), Some(&21), "an alert");
@@ -147,9 +147,9 @@ fn plaintext_on_a_tls_port_is_called_that_on_both_sides() {
 fn garbage_ends_the_connection_and_costs_no_memory() {
     for first in [20u8, 21, 22, 23, 24, 0, 128, 255] {
         let record = Record::default();
-        let (wire, _) = alone(&server(), &record);
+        let (wire, _) = alone(server(), &record);
         let mut garbage = vec![first, 3, 3, 0x40, 0];
-        garbage.extend((0..100_000u32).map(|n| (n * 7919 >> 3) as u8));
+        garbage.extend((0..100_000u32).map(|n| ((n * 7919) >> 3) as u8));
         for chunk in garbage.chunks(1000) {
             wire.deliver(chunk);
         }
@@ -162,7 +162,7 @@ fn garbage_ends_the_connection_and_costs_no_memory() {
 #[test]
 fn a_peer_that_stalls_in_the_handshake_is_given_up() {
     for (side, limit) in [
-        (Side::from(&server()), 30),
+        (Side::from(server()), 30),
         (client().named("localhost"), 30),
         (Side::from(server().handshake_timeout(Duration::from_secs(3))), 3),
     ] {
@@ -207,7 +207,7 @@ fn halves(near: impl FnOnce(Witness) -> Witness, far: impl FnOnce(Witness) -> Wi
     let clock = Clock::new();
     let pump = connect(
         TlsProtocol::new(client().named("localhost"), near(Witness::new(&near_record))),
-        TlsProtocol::new(&server(), far(Witness::new(&far_record))),
+        TlsProtocol::new(server(), far(Witness::new(&far_record))),
         &clock,
     );
     pump.flush();
@@ -268,7 +268,7 @@ fn a_record_that_was_tampered_with_ends_the_connection_behind_the_data_before_it
     let record = Record::default();
     let (wire, clock) = alone(client().named("localhost"), &record);
     let peer_record = Record::default();
-    let (peer, peer_clock) = alone(&server(), &peer_record);
+    let (peer, peer_clock) = alone(server(), &peer_record);
     for _ in 0..4 {
         peer.deliver(wire.take());
         peer_clock.advance(Duration::ZERO);
@@ -307,7 +307,7 @@ fn a_panic_in_each_callback_ends_that_connection_with_it() {
         let pump = connect(
             TlsProtocol::new(client().named("localhost"), change(Witness::new(&near))),
             TlsProtocol::new(
-                &server(),
+                server(),
                 Witness::new(&far).on_secure(|transport| {
                     transport.write("x");
                     transport.lose_connection();
@@ -365,7 +365,7 @@ fn closing_and_aborting_in_each_callback_ends_it_once() {
             let pump = connect(
                 TlsProtocol::new(client().named("localhost"), witness),
                 TlsProtocol::new(
-                    &server(),
+                    server(),
                     Witness::new(&far).on_secure(|transport| {
                         transport.write("x");
                         transport.lose_connection();

@@ -36,8 +36,8 @@ fn ok<T>(result: Result<T>) -> T {
 #[test]
 fn a_client_and_a_server_talk_as_if_there_were_no_tls() {
     guarded(|| {
-        let port = listen(wrap_factory(&server(), echo()));
-        let conn = ok(creator().connect_tls(("localhost", port.port()), &client()));
+        let port = listen(wrap_factory(server(), echo()));
+        let conn = ok(creator().connect_tls(("localhost", port.port()), client()));
         assert!(conn.transport().is_secure() && conn.transport().tls_info().is_some());
         ok(conn.write("hello"));
         assert_eq!(ok(conn.read_n(5)), "hello");
@@ -56,7 +56,7 @@ fn half_a_close_and_reading_to_the_end_work() {
             let question = conn.read_all()?;
             conn.write(format!("{} bytes", question.len()))
         });
-        let port = listen(wrap_factory(&server(), answer));
+        let port = listen(wrap_factory(server(), answer));
         let conn = ok(creator().connect_tls(port, client().named("localhost")));
         ok(conn.write("question"));
         conn.lose_write_connection();
@@ -73,7 +73,7 @@ fn lines_come_through_tls() {
             }
             Ok(())
         });
-        let port = listen(wrap_factory(&server(), lines));
+        let port = listen(wrap_factory(server(), lines));
         let conn = ok(creator().framed(Lines::new).connect_tls(port, client().named("localhost")));
         for n in 0..50 {
             conn.send_line(format!("line {n}"));
@@ -139,7 +139,7 @@ fn a_truncated_answer_is_an_error_behind_the_data() {
             conn.abort_connection();
             Ok(())
         });
-        let port = listen(wrap_factory(&server(), cut));
+        let port = listen(wrap_factory(server(), cut));
         let conn = ok(creator().connect_tls(port, client().named("localhost")));
         let failure = conn.read_all().unwrap_err();
         assert!(matches!(failure.check(), Some(ConnectionClosed::Lost(_))), "{failure}");
@@ -244,7 +244,7 @@ fn a_transport_dropped_with_unread_data_closes_at_once() {
     guarded(|| {
         let started = std::time::Instant::now();
         let port = listen(wrap_factory(
-            &server(),
+            server(),
             SpawnFactory::new(|conn: GreenTransport| {
                 ok(conn.write(vec![1; 100_000]));
                 match conn.read_all() {

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use certs::{client, server};
 use rig::{Log, run, watch_log};
 use std::cell::Cell;
-use std::rc::Rc;
 use std::time::Duration;
 use twistlet::protocols::codec::{Framed, Handler, Netstrings};
 use twistlet::protocols::{LineHandler, LineReceiver, LineTransport};
