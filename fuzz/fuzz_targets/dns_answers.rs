@@ -42,7 +42,11 @@ fuzz_target!(|data: &[u8]| {
     let Some((&choice, answer)) = data.split_first() else { return };
     let kinds = [RecordType::A, RecordType::SRV, RecordType::TXT, RecordType::ANY];
     let kind = kinds[usize::from(choice >> 2) % kinds.len()];
-    let found = simulate(|reactor, _| {
+    let piece = usize::from(choice >> 4);
+    let found = simulate(|reactor, network| {
+        if piece > 0 {
+            network.limit_io(piece); // answers by TCP come in such pieces
+        }
         let server = Server { answer: answer.into(), plausible: choice & 1 != 0 };
         reactor.listen_udp("10.0.0.1:53", server.clone())?;
         reactor.listen_tcp("10.0.0.1:53", move || server.clone())?;
