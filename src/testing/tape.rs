@@ -229,7 +229,8 @@ impl End {
     }
     /// How much more may be sent to it now: what a pause holds back is bounded, as on a socket.
     pub(super) fn room(&self) -> usize {
-        if self.holds_back() { HIGH_WATER.saturating_sub(self.held_back.borrow().len()) } else { usize::MAX }
+        // One that is gone takes everything, and throws it away.
+        if self.holds_back() && !self.is_lost() { HIGH_WATER.saturating_sub(self.held_back.borrow().len()) } else { usize::MAX }
     }
     pub(super) fn deliver(&self, data: &[u8]) {
         if self.tape.closing.get() || self.tape.aborted.get() {
