@@ -318,7 +318,9 @@ impl Protocol for Chaos {
 }
 impl Drop for Chaos {
     fn drop(&mut self) {
-        if let Some(transport) = self.end.transport.get().filter(|_| !std::thread::panicking() && !self.end.panicked.get()) {
+        if let Some(transport) =
+            self.end.transport.get().filter(|_| !std::thread::panicking() && !self.end.panicked.get())
+        {
             // Not a panic: a destructor's would abort the test.
             transport.write("from a destructor");
             transport.lose_write_connection();
