@@ -16,10 +16,11 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use twistlet::protocols::proxy::ProxyFactory;
 use twistlet::protocols::{Inbox, LineHandler, LineReceiver, LineTransport, Lines, PullTransport, Received};
 use twistlet::testing::{Clock, Pump, StringTransport, connect};
-use twistlet::transport::tls::{ClientConfig, ServerConfig, Side, TlsError, TlsProtocol};
-use twistlet::{ConnectionClosed, Failure, Producer, Protocol, TransportRef};
+use twistlet::transport::tls::{ClientConfig, ServerConfig, Side, TlsError, TlsProtocol, wrap_factory};
+use twistlet::{ConnectionClosed, Factory, Failure, Producer, Protocol, TransportRef};
 use witness::{Record, Witness};
 
 // ---- user code within rustls ----
@@ -519,4 +520,75 @@ fn a_decoder_that_keeps_half_a_message_forgets_it_at_tls() {
     }
     let line = asked.try_take().unwrap_or_else(|_| panic!("it has not fired")).expect("a line");
     assert_eq!(line.as_deref(), Some("whole"));
+}
+
+// ---- stacks ----
+
+/// Carries bytes between the two until nothing moves, `sizes` at a time.
+fn carry(near: &StringTransport, far: &StringTransport, clock: &Clock, sizes: &[usize]) {
+    let mut sizes = sizes.iter().copied().cycle();
+    let mut still = 0;
+    while still < 3 {
+        still += 1;
+        for (from, to) in [(near, far), (far, near)] {
+            clock.advance(Duration::ZERO);
+            let sent = from.take();
+            let mut rest = &sent[..];
+            while !rest.is_empty() {
+                still = 0;
+                let n = sizes.next().unwrap_or(1).min(rest.len());
+                to.deliver(&rest[..n]);
+                rest = &rest[n..];
+            }
+        }
+    }
+}
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: 12, ..Default::default() })]
+    #[test]
+    fn three_layers_around_a_proxy_header_may_come_in_any_pieces(
+        sizes in proptest::collection::vec(1usize..900, 1..8),
+        inside in proptest::bool::ANY,
+    ) {
+        let (near, far, clock) = (Record::default(), Record::default(), Clock::new());
+        let own = far.clone();
+        let peer: twistlet::Address = twistlet::Address::Tcp("10.9.8.7:1".parse().expect("an address"));
+        let echo = move || Witness::echo(&own);
+        // TLS in TLS in TLS, the header before the first, or behind it.
+        let mut factory: Box<dyn Factory> = if inside {
+            Box::new(wrap_factory(server(), ProxyFactory::new(wrap_factory(server(), wrap_factory(server(), echo)))))
+        } else {
+            Box::new(ProxyFactory::new(wrap_factory(server(), wrap_factory(server(), wrap_factory(server(), echo)))))
+        };
+        let far_wire = StringTransport::connect(factory.build_protocol(&peer).expect("trusted"), &clock);
+        let side = || client().named("localhost");
+        let header = |protocol: Box<dyn Protocol>| -> Box<dyn Protocol> {
+            let mut next = Some(protocol);
+            Box::new(Witness::default().on_made(move |transport| {
+                transport.write("PROXY TCP4 192.0.2.1 192.0.2.2 1111 2222\r\n");
+                if let Some(next) = next.take() {
+                    transport.switch_protocol(next, "");
+                }
+            }))
+        };
+        let inner = Witness::new(&near).on_made(|transport| transport.write("deep ".repeat(20_000)));
+        let inner: Box<dyn Protocol> = Box::new(TlsProtocol::new(side(), TlsProtocol::new(side(), inner)));
+        let outer = if inside {
+            Box::new(TlsProtocol::new(side(), header(inner)))
+        } else {
+            header(Box::new(TlsProtocol::new(side(), inner)))
+        };
+        let near_wire = StringTransport::connect(outer, &clock);
+        carry(&near_wire, &far_wire, &clock, &sizes);
+        proptest::prop_assert_eq!(far.data().len(), 100_000);
+        proptest::prop_assert!(near.data() == far.data());
+        proptest::prop_assert_eq!(far.transport().peer().to_string(), "192.0.2.1:1111");
+        near.transport().lose_connection();
+        carry(&near_wire, &far_wire, &clock, &sizes);
+        proptest::prop_assert!(near_wire.is_disconnecting() && far_wire.is_disconnecting());
+        near_wire.lose(ConnectionClosed::Done);
+        far_wire.lose(ConnectionClosed::Done);
+        proptest::prop_assert_eq!((near.reason(), far.reason()), (Some(ConnectionClosed::Done), Some(ConnectionClosed::Done)));
+        proptest::prop_assert_eq!(clock.pending(), 0);
+    }
 }
