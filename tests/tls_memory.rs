@@ -79,7 +79,7 @@ impl Protocol for Slow {
         self.deliveries += 1;
         if self.came == self.much {
             let _ = self.reactor.stop();
-        } else if self.deliveries % 16 == 0 {
+        } else if self.deliveries.is_multiple_of(16) {
             transport.pause_producing();
             transport.call_later(Duration::from_millis(2), move || transport.resume_producing());
         }
