@@ -195,11 +195,17 @@ impl NameServer {
         let script: Script = Rc::new(RefCell::new(script));
         let asked = Rc::new(RefCell::new(Vec::new()));
         let serving = Serving { script, asked: asked.clone() };
-        let port = reactor.listen_udp(at, serving.clone()).expect("a UDP port");
-        let at = port.address().socket().expect("it listens");
-        let line = serving.clone();
-        reactor.listen_tcp(at, move || Session { serving: line.clone(), buffer: Vec::new() }).expect("a TCP port");
-        NameServer { at, port, asked }
+        // A number that is free for UDP may be taken for TCP: then another is as good, unless it was asked for.
+        for _ in 0..if at.port() == 0 { 50 } else { 1 } {
+            let port = reactor.listen_udp(at, serving.clone()).expect("a UDP port");
+            let at = port.address().socket().expect("it listens");
+            let line = serving.clone();
+            if reactor.listen_tcp(at, move || Session { serving: line.clone(), buffer: Vec::new() }).is_ok() {
+                return NameServer { at, port, asked };
+            }
+            let _ = port.stop_listening();
+        }
+        panic!("no port that is free for UDP and TCP at {at}");
     }
     /// On some port of this machine.
     pub fn here(reactor: &Reactor, script: impl FnMut(&Asked, Line) + 'static) -> NameServer {
