@@ -6,10 +6,12 @@ use std::time::Duration;
 use twistlet::protocols::{PullFactory, PullTransport, Raw};
 use twistlet::task::defer_later;
 use twistlet::testing::{
-    FailuresLogged, Leftovers, LoggedFailures, NoLeftovers, check_leftovers, flush_logged_failures,
+    Clock, FailuresLogged, Leftovers, LoggedFailures, NoLeftovers, check_leftovers, connect, flush_logged_failures,
     flush_logged_failures_of, simulate,
 };
-use twistlet::{ConnectError, Deferred, Failure, Reactor, TimedOut};
+use twistlet::{
+    ConnectError, ConnectionClosed, Deferred, Failure, Protocol, PullProducer, Reactor, TimedOut, TransportRef,
+};
 
 #[path = "support/watch.rs"]
 mod support;
@@ -320,4 +322,29 @@ fn a_wire_that_ends_when_closed_tells_why_and_only_once() {
         assert!(format!("{:?}", seen.reason().unwrap()).starts_with(expected));
         assert_eq!(clock.pending(), 0);
     }
+}
+
+#[test]
+fn a_producer_that_panics_in_memory_ends_its_connection_as_on_a_socket() {
+    // TST-9, R2
+    struct Idle(Rc<Cell<u32>>);
+    impl Protocol for Idle {
+        fn data_received(&mut self, _: TransportRef, _: &[u8]) {}
+        fn connection_lost(&mut self, _: TransportRef, reason: &ConnectionClosed) {
+            self.0.set(self.0.get() + if matches!(reason, ConnectionClosed::Failed(_)) { 1 } else { 10 });
+        }
+    }
+    struct Panics;
+    impl PullProducer for Panics {
+        fn produce(&mut self, _: TransportRef) -> bool {
+            panic!("in a producer")
+        }
+    }
+    let _dog = dog();
+    let lost = Rc::new(Cell::new(0));
+    let pump = connect(Idle(lost.clone()), Idle(lost.clone()), &Clock::new());
+    pump.client().register_pull_producer(Panics);
+    pump.flush();
+    assert_eq!(lost.get(), 11, "one with its failure, the other with the end that this is for it");
+    assert_eq!(logged().len(), 1);
 }

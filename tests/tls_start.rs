@@ -5,11 +5,11 @@ mod witness;
 
 use bytes::Bytes;
 use certs::{client, server};
-use rig::{Log, run, watch_log};
+use rig::{Far, Log, run, watch_log};
 use std::cell::Cell;
 use std::time::Duration;
-use twistlet::protocols::codec::{Framed, Handler, Netstrings};
-use twistlet::protocols::{LineHandler, LineReceiver, LineTransport};
+use twistlet::protocols::codec::{Decoder, Framed, Handler, Netstrings};
+use twistlet::protocols::{Inbox, LineHandler, LineReceiver, LineTransport, Received};
 use twistlet::testing::{Clock, Pump, StringTransport, connect};
 use twistlet::transport::tls::{ServerConfig, TlsProtocol};
 use twistlet::{ConnectionClosed, Producer, Protocol, PullProducer, Reactor, TransportRef};
@@ -281,6 +281,90 @@ fn bytes_for_the_next_protocol_are_dropped_when_tls_comes_between() {
         assert_eq!(next.text(), "secret");
         drop(pump);
     }
+}
+
+#[test]
+fn bytes_that_arrive_before_the_next_protocol_has_started_tls_are_dropped() {
+    // The switch is carried out when the bytes come, and what takes over begins with TLS.
+    let (first, next, config) = (Record::default(), Record::default(), server());
+    run(|reactor| {
+        let far = Far::connect(reactor, Witness::new(&first));
+        far.near.switch_protocol(Witness::new(&next).on_made(move |transport| transport.start_tls(&config)), "");
+        far.deliver("injected");
+        assert_eq!((first.text(), next.text()), (String::new(), String::new()));
+        assert_eq!(next.events(), ["made"]);
+        reactor.call_soon(move || reactor.stop());
+    });
+}
+
+#[test]
+fn bytes_held_back_by_a_pause_on_the_wire_itself_are_dropped() {
+    // A wire that does not heed pauses: what it delivers waits at the name.
+    let (far, near, config, clock) = (Record::default(), Record::default(), server(), Clock::new());
+    run(|reactor| {
+        let wire = Far::connect(reactor, Witness::new(&far));
+        let peer = StringTransport::connect(Witness::new(&near), &clock);
+        wire.near.pause_producing();
+        wire.deliver("injected");
+        wire.near.start_tls(&config);
+        peer.transport().start_tls(client().named("localhost"));
+        peer.transport().write("secret");
+        for _ in 0..4 {
+            clock.advance(Duration::ZERO);
+            wire.deliver(peer.take());
+            rig::pump(reactor);
+            peer.deliver(wire.written_bytes());
+        }
+        assert_eq!(far.events(), ["made", "secure"]);
+        wire.near.resume_producing();
+        rig::pump(reactor);
+        assert_eq!(far.text(), "secret");
+        reactor.call_soon(move || reactor.stop());
+    });
+}
+
+/// What a framed server believes: `before` arrives, TLS starts from outside, and the client says `secret`.
+fn framed_believes<D: Decoder<Item: std::fmt::Debug>>(
+    decoder: D,
+    before: &'static str,
+    secret: &'static str,
+) -> Vec<String> {
+    struct Notes(Log);
+    impl<M: std::fmt::Debug> Handler<M> for Notes {
+        fn message_received(&mut self, _: TransportRef, message: M) {
+            self.0.add(format_args!("{message:?}"));
+        }
+        fn handshake_completed(&mut self, _: TransportRef) {
+            self.0.add("handshake");
+        }
+    }
+    let (log, record, config) = (Log::default(), Record::default(), server());
+    let near =
+        Witness::new(&record).on_made(move |transport| transport.write(before)).on_data(move |transport, data| {
+            if data == b"now" {
+                transport.start_tls(client().named("localhost"));
+                transport.write(secret);
+            }
+        });
+    let (pump, _) = memory(near, Framed::new(decoder, Notes(log.clone())));
+    pump.flush();
+    pump.server().write("now");
+    pump.server().start_tls(&config);
+    pump.flush();
+    log.take()
+}
+#[test]
+fn half_a_message_before_a_start_from_outside_is_dropped_too() {
+    assert_eq!(framed_believes(Netstrings::new(), "4:ev", "4:good,"), ["handshake", "b\"good\""]);
+    // And what a decoder has taken out of the bytes already.
+    struct Fills(Inbox<String>);
+    impl LineHandler for Fills {
+        fn line_received(&mut self, _: LineTransport, line: &[u8]) {
+            self.0.put(line.escape_ascii().to_string());
+        }
+    }
+    let inside = Received::new(|inbox| LineReceiver::new(Fills(inbox)));
+    assert_eq!(framed_believes(inside, "half a li", "whole\r\n"), ["handshake", "\"whole\""]);
 }
 
 #[test]

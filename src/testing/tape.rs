@@ -115,10 +115,22 @@ impl Tape {
     fn later(&self, call: impl FnOnce() + 'static) {
         self.clock.schedule(Duration::ZERO, Box::new(call));
     }
+    fn fail(&self, failure: Failure) {
+        if !self.closing.replace(true) {
+            *self.failed.borrow_mut() = Some(failure);
+            self.obey();
+        }
+    }
     /// Calls the producer, taken out meanwhile. `false` unregisters it.
     fn with_producer(&self, call: impl FnOnce(&mut Registered) -> bool) {
         let Some(mut producer) = self.producer.take() else { return };
-        if !call(&mut producer) {
+        // As on a socket: its panic ends the connection.
+        let goes_on = failure::catch(|| call(&mut producer)).unwrap_or_else(|failure| {
+            failure::report("a producer", &failure);
+            self.fail(failure);
+            false
+        });
+        if !goes_on {
             self.has_producer.set(false);
         }
         let mut kept = Some(producer);
@@ -229,7 +241,12 @@ impl End {
     }
     /// How much more may be sent to it now: what a pause holds back is bounded, as on a socket.
     pub(super) fn room(&self) -> usize {
-        if self.holds_back() { HIGH_WATER.saturating_sub(self.held_back.borrow().len()) } else { usize::MAX }
+        // One that is gone takes everything, and throws it away.
+        if self.holds_back() && !self.is_lost() {
+            HIGH_WATER.saturating_sub(self.held_back.borrow().len())
+        } else {
+            usize::MAX
+        }
     }
     pub(super) fn deliver(&self, data: &[u8]) {
         if self.tape.closing.get() || self.tape.aborted.get() {
@@ -324,10 +341,7 @@ impl Transport for Near {
         self.0.obey();
     }
     fn fail_connection(&self, failure: Failure) {
-        if !self.0.closing.replace(true) {
-            *self.0.failed.borrow_mut() = Some(failure);
-            self.0.obey();
-        }
+        self.0.fail(failure);
     }
     fn when_flushed(&self) -> Deferred<()> {
         if !self.0.keeps || self.0.written.borrow().is_empty() {

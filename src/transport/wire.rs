@@ -156,8 +156,11 @@ pub(super) fn data_received_above(wire: TransportRef, layers: usize, data: &[u8]
     }
     match with(wire, |entry| (entry.running, entry.paused)) {
         Some((false, false)) => {
-            // What was queued may pause it.
+            // What was queued may pause it, or start TLS, behind which this is void.
             let before = drain(wire);
+            if is_void(wire) {
+                return before;
+            }
             if is_paused(wire) {
                 hold(wire, Event::Data(data.to_vec()));
                 return before;

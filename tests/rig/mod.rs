@@ -166,6 +166,10 @@ impl Far {
     pub fn written(&self) -> String {
         String::from_utf8_lossy(&self.state.written.take()).into_owned()
     }
+    /// The same, not as text.
+    pub fn written_bytes(&self) -> Vec<u8> {
+        self.state.written.take()
+    }
     pub fn writes(&self) -> usize {
         self.state.writes.take()
     }

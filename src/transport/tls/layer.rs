@@ -95,6 +95,8 @@ pub(in crate::transport) struct Layer {
     read_size: Cell<usize>,
     /// Peer and host, once the wire below is gone and the upper one is not.
     ends: OnceCell<(Address, Address)>,
+    /// The wire below is gone, the upper one not: the reactor, and our place in its table.
+    waiting: Cell<Option<(u32, usize)>>,
 }
 
 impl Layer {
@@ -119,6 +121,7 @@ impl Layer {
             clock: OnceCell::new(),
             read_size: Cell::new(usize::MAX),
             ends: OnceCell::new(),
+            waiting: Cell::new(None),
         })
     }
     #[inline]

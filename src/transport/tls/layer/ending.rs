@@ -3,11 +3,12 @@
 use super::{ABORTED, CLOSE_SENT, CLOSING, ENDED, FAILED, HELD, LOST, LOWER_CLOSING, Layer, PEER_CLOSED, SECURE};
 use crate::error::ConnectionClosed;
 use crate::failure::{self, Failure};
-use crate::reactor::Core;
+use crate::reactor::driver::Readiness;
+use crate::reactor::{Core, Source};
 use crate::transport::tls::TlsError;
 use crate::transport::wire;
 use std::io::ErrorKind;
-use std::rc::Weak;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 /// How long a peer may take for its close_notify after ours, and for taking what was sent before an error.
@@ -146,20 +147,22 @@ impl Layer {
     /// Tells the end; when the protocol has paused before what had arrived, after it has taken that.
     pub(super) fn finish_unless_held(&self) {
         let ending = Core::current().filter(|core| core.is_ending()).is_some();
-        if !(self.has(HELD) && self.holds_back()) || self.has(FAILED | ABORTED) || ending {
-            if self.has(HELD) && !self.holds_back() && !self.has(FAILED | ABORTED) && !ending {
-                return self.go_on_soon();
-            }
+        if !self.has(HELD) || self.has(FAILED | ABORTED) || ending {
             return self.finish();
         }
-        // At the reactor's end nobody resumes any more.
-        let layer = Weak::clone(&self.me);
-        if let Some(core) = Core::current() {
-            core.add_end_hook(Box::new(move || {
-                if let Some(layer) = layer.upgrade() {
-                    layer.finish();
-                }
-            }));
+        self.finish_with_the_reactor();
+        if !self.holds_back() {
+            self.go_on_soon();
+        }
+    }
+    /// At the reactor's end nobody resumes any more, and no turn comes that would go on.
+    fn finish_with_the_reactor(&self) {
+        if self.waiting.get().is_none()
+            && let Some(core) = Core::current()
+        {
+            let token = core.reserve();
+            core.install_source(token, Rc::new(Waiting(Weak::clone(&self.me))));
+            self.waiting.set(Some((core.id(), token)));
         }
     }
     pub(super) fn finish(&self) {
@@ -167,10 +170,29 @@ impl Layer {
             return;
         }
         self.set(ENDED);
+        if let Some((core, token)) = self.waiting.take()
+            && let Some(core) = Core::named(core)
+        {
+            drop(core.remove_source(token));
+        }
         let engine = self.engine.take();
         failure::drop_quietly(engine);
         self.held.take();
         let reason = self.reason.take().unwrap_or(ConnectionClosed::Lost(None));
         wire::connection_lost_above(self.upper.get(), self.depth.get(), &reason);
+    }
+}
+
+/// Stands in the reactor's table for a layer whose wire is gone and whose protocol has not been told.
+struct Waiting(Weak<Layer>);
+impl Source for Waiting {
+    fn ready(&self, _: &Rc<Core>, _: Readiness) {}
+    fn shut(&self, _: &Rc<Core>) {
+        if let Some(layer) = self.0.upgrade() {
+            layer.finish();
+        }
+    }
+    fn is_internal(&self) -> bool {
+        true
     }
 }
