@@ -8,6 +8,8 @@ mod secure;
 mod sockets;
 #[path = "policies/stacks.rs"]
 mod stacks;
+#[path = "policies/starting.rs"]
+mod starting;
 #[path = "policies/throttling.rs"]
 mod throttling;
 
