@@ -10,6 +10,8 @@ use twistlet::{ConnectionClosed, Factory, Producer, Protocol, PullProducer, Tran
 
 const LEN: usize = 5_000;
 
+type Wrap = fn(Box<dyn Factory>) -> Box<dyn Factory>;
+
 /// Writes a hundred bytes at a time, `LEN` in all; and has to be resumed as often as it was paused.
 #[derive(Clone)]
 struct Hundreds {
@@ -113,7 +115,6 @@ fn wait(pump: &Pump, clock: &Clock, what: &str, done: impl Fn() -> bool) {
 #[test]
 fn a_producer_goes_on_above_tls_whether_it_was_held_back_or_not() {
     watch_log();
-    type Wrap = fn(Box<dyn Factory>) -> Box<dyn Factory>;
     let wraps: [Wrap; 3] = [
         |inner| inner,
         |inner| Box::new(ThrottlingFactory::new(inner).write_limit(400)),
@@ -167,7 +168,7 @@ fn a_producer_that_the_wire_has_paused_goes_on_above_tls() {
     }
     let plain = |inner: Box<dyn Factory>| inner;
     let throttled = |inner: Box<dyn Factory>| Box::new(ThrottlingFactory::new(inner).write_limit(1 << 40)) as _;
-    let wraps: [fn(Box<dyn Factory>) -> Box<dyn Factory>; 2] = [plain, throttled];
+    let wraps: [Wrap; 2] = [plain, throttled];
     for wrap in wraps {
         let (clock, paused, upper) = (Clock::new(), Slot::default(), Slot::<TransportRef>::default());
         let (told, made) = (paused.clone(), upper.clone());
