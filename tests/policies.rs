@@ -1,6 +1,9 @@
 //! Factories around factories: how many, how long, how fast, what is seen; alone here, stacked in `policies/stacks.rs`, over
 //! sockets in `policies/sockets.rs`.
 mod certs;
+#[cfg(feature = "green")]
+#[path = "policies/everything.rs"]
+mod everything;
 mod rig;
 #[path = "policies/secure.rs"]
 mod secure;
@@ -8,6 +11,8 @@ mod secure;
 mod sockets;
 #[path = "policies/stacks.rs"]
 mod stacks;
+#[path = "policies/starting.rs"]
+mod starting;
 #[path = "policies/throttling.rs"]
 mod throttling;
 

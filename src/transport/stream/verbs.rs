@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::reactor::Reactor;
 use crate::reactor::driver::Socket;
 use crate::transport::outbox::SHARE;
-use crate::transport::producer::{Producer, PullProducer, Registered, stop_soon};
+use crate::transport::producer::{Producer, PullProducer, Registered, Taken, stop_soon};
 use crate::transport::{Address, FilePart, Transport};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
@@ -230,11 +230,12 @@ impl Transport for Stream {
             self.flush_soon();
         }
     }
-    fn take_producer(&self) -> Option<Registered> {
+    fn take_producer(&self) -> Option<Taken> {
         let producer = self.producer.take()?;
+        let paused = self.has(PRODUCER_PAUSED);
         self.clear(PRODUCER | PRODUCER_PAUSED);
         self.flush_soon();
-        Some(producer)
+        Some(Taken { producer, paused })
     }
     fn peer(&self) -> Address {
         self.peer.clone()
