@@ -182,6 +182,28 @@ fn starttls_waits_for_the_handshake_and_drops_what_came_before_it() {
     });
 }
 #[test]
+fn who_reads_during_the_handshake_is_not_given_what_came_before_it() {
+    guarded(|| {
+        for injected in ["", "injected\r\n", "half a line", "one\r\ntwo\r\nthr"] {
+            let server = SpawnFactory::framed(Lines::new, move |conn: GreenTransport<Lines>| {
+                assert_eq!(conn.recv()?.expect("a line"), "STARTTLS");
+                conn.send_line("go");
+                // Nobody waits for the handshake here.
+                conn.transport().start_tls(server());
+                let line = conn.recv()?.expect("a line");
+                conn.send_line(line);
+                conn.close()
+            });
+            let conn = ok(creator().framed(Lines::new).connect_tcp(listen(server)));
+            ok(conn.write(format!("STARTTLS\r\n{injected}")));
+            assert_eq!(ok(conn.recv()).expect("a line"), "go");
+            ok(conn.start_tls(client().named("localhost")));
+            conn.send_line("secret");
+            assert_eq!(ok(conn.recv()).expect("a line"), "secret", "{injected:?}");
+        }
+    });
+}
+#[test]
 fn starttls_that_fails_is_an_error_and_the_end() {
     guarded(|| {
         let port = listen(starttls(server()));

@@ -141,7 +141,11 @@ fn in_memory(seed: u64, stack: Stack) {
             let transport = other.transport.get();
             let free = |transport: twistlet::TransportRef| !transport.is_paused() && !other.is_producing();
             if one.made.get() > 0 && one.lost.get() > 0 && other.lost.get() == 0 && transport.is_some_and(free) {
-                world.faults.borrow_mut().push("one end is gone, and the other was not told".to_owned());
+                let below = [pump.client(), pump.server()];
+                let below =
+                    below.map(|wire| (wire.is_connected(), wire.is_paused(), wire.is_disconnecting(), wire.unsent()));
+                let fault = format!("one end is gone, and the other was not told: client and server below {below:?}");
+                world.faults.borrow_mut().push(fault);
             }
         }
         world.trace.borrow_mut().push("-- everything ends".to_owned());

@@ -116,7 +116,9 @@ impl Tape {
         self.clock.schedule(Duration::ZERO, Box::new(call));
     }
     fn fail(&self, failure: Failure) {
-        if !self.closing.replace(true) {
+        // Behind a close that waits for a producer, too.
+        if !self.lost.get() && !self.aborted.get() && self.failed.borrow().is_none() {
+            self.closing.set(true);
             *self.failed.borrow_mut() = Some(failure);
             self.obey();
         }

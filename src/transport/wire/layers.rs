@@ -2,7 +2,7 @@
 //! says reaches the lowest layer, while what the protocol does to the name reaches the highest.
 use super::with;
 #[cfg(feature = "tls")]
-use super::{Event, open};
+use super::{Event, open, queue, wake_unless};
 use crate::failure::Result;
 use crate::transport::TransportRef;
 #[cfg(feature = "tls")]
@@ -24,9 +24,11 @@ pub(in crate::transport) fn put_under(
     transport: Rc<dyn Transport>,
     protocol: Box<dyn Protocol>,
 ) -> Option<(TransportRef, usize, bool)> {
-    let old = with(wire, |entry| entry.transport.replace(transport)).flatten()?;
+    // In `connection_lost` it is too late: nobody would tell the layer of any end.
+    let old = with(wire, |entry| if entry.lost { None } else { entry.transport.replace(transport) }).flatten()?;
     let lower = open(old, protocol);
-    with(wire, |entry| {
+    let mut ends = Vec::new();
+    let put = with(wire, |entry| {
         let extra = entry.extra.get_or_insert_default();
         extra.layers.push(lower);
         extra.void = true;
@@ -37,8 +39,19 @@ pub(in crate::transport) fn put_under(
                 unread.clear();
             }
         }
+        // An end that the owner has told is for the layer to hear.
+        let is_end = |event: &mut Event| matches!(event, Event::ReadLost | Event::Lost(_));
+        ends.extend(extra.held.extract_if(.., is_end));
+        while let Some(at) = extra.backlog.iter_mut().position(is_end) {
+            ends.extend(extra.backlog.remove(at));
+        }
         (lower, extra.layers.len(), entry.paused)
-    })
+    });
+    for end in ends {
+        let running = queue(lower, end);
+        wake_unless(running, lower);
+    }
+    put
 }
 /// Tells `handshake_completed`, from the layer with so many layers under it.
 ///

@@ -73,7 +73,7 @@ impl Layer {
         let _unwound = Unwound(self);
         let mut scratch = SPARE.try_with(Cell::take).ok().flatten().unwrap_or_else(|| vec![0; SCRATCH]);
         loop {
-            if self.has(ABORTED | FAILED | ENDED) {
+            if self.has(ABORTED | FAILED | ENDED) || (self.has(LOST) && !self.has(SECURE)) {
                 data = &[];
                 break;
             }
@@ -142,6 +142,10 @@ impl Layer {
                 self.send(connection);
             }
             if !self.has(SECURE) && !connection.is_handshaking() && self.fault.borrow().is_none() {
+                // A verifier may have ended it.
+                if self.has(ABORTED | FAILED | LOST) {
+                    return Decrypted::Nothing;
+                }
                 let _ = self.info.set(TlsInfo::of(connection));
                 return Decrypted::Secured;
             }
