@@ -246,6 +246,23 @@ fn connections_go_where_the_resolver_says() {
     assert_eq!(server.join().expect("no panic").expect("readable"), "hello");
 }
 
+#[test]
+fn a_resolver_may_give_up_the_connection_that_asks_it() {
+    // Its answer is then given up too, and nothing is left waiting for it.
+    let (held, why, connector) = (Held::default(), Slot::default(), Slot::<Connector>::default());
+    let reactor = Reactor::new().expect("a reactor");
+    reactor.handle_signals(false);
+    let (asked, known) = (held.clone(), connector.clone());
+    reactor.set_resolver(from_fn(move |host| {
+        known.get().stop_connecting().expect("it is connecting");
+        asked.resolve(host)
+    }));
+    reactor.connect_tcp("slow:80", Failing::new(reactor, &why, &connector));
+    finish(reactor);
+    assert_eq!(why.get(), ConnectError::Cancelled);
+    assert_eq!(held.cancelled.get(), 1);
+}
+
 // UA-26 (387): every address is tried
 #[test]
 fn addresses_are_tried_in_the_order_given() {

@@ -195,17 +195,18 @@ impl NameServer {
         let script: Script = Rc::new(RefCell::new(script));
         let asked = Rc::new(RefCell::new(Vec::new()));
         let serving = Serving { script, asked: asked.clone() };
-        // A number that is free for UDP may be taken for TCP: then another is as good, unless it was asked for.
-        for _ in 0..if at.port() == 0 { 50 } else { 1 } {
+        // Of the ports that are free for UDP not all are for TCP.
+        for _ in 0..50 {
             let port = reactor.listen_udp(at, serving.clone()).expect("a UDP port");
-            let at = port.address().socket().expect("it listens");
+            let bound = port.address().socket().expect("it listens");
             let line = serving.clone();
-            if reactor.listen_tcp(at, move || Session { serving: line.clone(), buffer: Vec::new() }).is_ok() {
-                return NameServer { at, port, asked };
+            match reactor.listen_tcp(bound, move || Session { serving: line.clone(), buffer: Vec::new() }) {
+                Ok(_) => return NameServer { at: bound, port, asked },
+                Err(failure) if at.port() != 0 => panic!("no TCP port: {failure}"),
+                Err(_) => drop(port.stop_listening()),
             }
-            let _ = port.stop_listening();
         }
-        panic!("no port that is free for UDP and TCP at {at}");
+        panic!("no port that is free for both");
     }
     /// On some port of this machine.
     pub fn here(reactor: &Reactor, script: impl FnMut(&Asked, Line) + 'static) -> NameServer {
