@@ -5,7 +5,7 @@ mod rig;
 
 use rig::{Log, Probe, logged, open_files, pump, watch_log};
 use std::cell::Cell;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -68,6 +68,23 @@ fn adopt(reactor: Reactor, socket: UnixStream, protocol: impl Protocol + 'static
 }
 fn count(lines: &[String], what: &str) -> usize {
     lines.iter().filter(|line| *line == what).count()
+}
+
+#[test]
+fn what_arrives_is_closed_at_exec() {
+    let _alone = alone();
+    let reactor = Reactor::new().unwrap();
+    let seen = Rc::new(Cell::new(0));
+    let marked = seen.clone();
+    let look = move |_, descriptor: OwnedFd| {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd())).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        let closes = u32::from_str_radix(flags, 8).unwrap() & 0o2_000_000 != 0;
+        marked.set(marked.get() + usize::from(closes));
+    };
+    adopt(reactor, flooded(2, 3), Taker::then(&Log::default(), look));
+    pump(reactor);
+    assert_eq!(seen.get(), 6);
 }
 
 #[test]
