@@ -205,7 +205,7 @@ fn those_that_come_under_tls_are_closed() {
     let before = open_files();
     let log = Log::default();
     // Both what came with the bytes after which TLS began, and what comes when it should be there.
-    let begin = |transport: TransportRef, _| transport.start_tls(&certs::server());
+    let begin = |transport: TransportRef, _| transport.start_tls(certs::server());
     let transport = adopt(reactor, flooded(3, 250), Taker::then(&log, begin));
     pump(reactor);
     transport.abort_connection();
