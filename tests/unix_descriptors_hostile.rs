@@ -247,3 +247,50 @@ fn without_room_for_them_some_are_lost_and_the_connection_lives() {
     assert_eq!(open_files(), before);
     reactor.close();
 }
+
+// UNX-4: a user may have only so many descriptors on their way; who takes none holds the others up, no more.
+#[test]
+fn more_on_their_way_than_one_user_may_have_wait_until_there_are_fewer() {
+    let test = "more_on_their_way_than_one_user_may_have_wait_until_there_are_fewer";
+    if std::env::var_os("TWISTLET_TEST_ALONE").is_none() {
+        // The system lets root have any number; and others may not be allowed to reach this program.
+        let script = r#"
+            ulimit -n 64
+            [ "$(id -u)" = 0 ] || exec "$@"
+            other="setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all --"
+            $other test -x "$1" || { echo "not shown here: 1 passed"; exit; }
+            exec $other "$@""#;
+        let me = std::env::current_exe().unwrap();
+        let mut child = Command::new("sh");
+        child.args(["-c", script, "sh"]).arg(me).args([test, "--exact", "--nocapture", "--test-threads=1"]);
+        let output = child.env("TWISTLET_TEST_ALONE", "1").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        return;
+    }
+    let reactor = Reactor::new().unwrap();
+    reactor.handle_signals(false);
+    let (near, far) = UnixStream::pair().unwrap();
+    let (sent, came) = (Log::default(), Log::default());
+    let far = adopt(reactor, far, Taker::new(&came));
+    far.pause_producing();
+    let near = adopt(reactor, near, Taker::new(&sent));
+    let all = 90;
+    for _ in 0..all / 10 {
+        for _ in 0..10 {
+            near.send_file_descriptor(std::fs::File::open("/dev/null").unwrap()).unwrap();
+        }
+        near.write([b'x'; 10]);
+        pump(reactor);
+    }
+    assert!(near.is_connected() && near.unsent() > 0, "{:?}, {} unsent", sent.take(), near.unsent());
+    far.resume_producing();
+    let since = std::time::Instant::now();
+    while count(&came.all(), "descriptor") < all {
+        assert!(since.elapsed() < rig::PATIENCE, "{:?} {:?}", sent.take(), came.take());
+        reactor.call_later(std::time::Duration::from_millis(5), move || reactor.crash());
+        reactor.run().unwrap();
+    }
+    assert_eq!((near.unsent(), near.is_connected()), (0, true));
+    reactor.close();
+}
