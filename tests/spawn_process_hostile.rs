@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use twistlet::transport::process::{ChildFd, Command, ExitReason, ProcessProtocol, ProcessRef, SpawnError};
-use twistlet::{Producer, Reactor};
+use twistlet::{ConnectionClosed, Producer, Protocol, Reactor, TransportRef};
 
 fn sh(script: &str) -> Command {
     Command::new("sh").args(["-c", script])
@@ -391,7 +391,80 @@ fn pipes_and_process_end_apart_in_either_order() {
     };
     let first = told("trap 'exit 5' USR1; exec <&- >&- 2>&-; while :; do sleep 0.01; done");
     assert_eq!(first[3..], ["exited", "the process exited with code 5"], "{first:?}");
-    let last = told("cat <&0 & exit 0");
+    // What runs in the background has another standard input.
+    let last = told("exec 3<&0; cat <&3 3<&- & exit 0");
     assert_eq!(last.first().map(String::as_str), Some("exited"), "{last:?}");
     assert_eq!(last.last().map(String::as_str), Some("the process exited with code 0"));
+}
+
+// END-8: a connection that was closed ends with its child, whoever has the pipes, and a panic leaves no child behind.
+#[test]
+fn a_connected_child_ends_with_its_connection_whatever_holds_its_pipes() {
+    struct Closer {
+        reactor: Reactor,
+        at: &'static str,
+        log: Rc<RefCell<Vec<&'static str>>>,
+    }
+    impl Closer {
+        fn maybe(&self, at: &'static str, transport: TransportRef) {
+            self.log.borrow_mut().push(at);
+            if self.at == at {
+                transport.lose_connection();
+            }
+            assert_ne!(self.at.strip_prefix("panic "), Some(at), "on purpose");
+        }
+    }
+    impl Protocol for Closer {
+        fn connection_made(&mut self, transport: TransportRef) {
+            self.maybe("made", transport);
+            let log = self.log.clone();
+            if self.at == "later" {
+                // Its process has been gone for a while.
+                self.reactor.call_later(Duration::from_millis(300), move || {
+                    log.borrow_mut().push("later");
+                    transport.lose_connection();
+                });
+            }
+        }
+        fn data_received(&mut self, transport: TransportRef, _: &[u8]) {
+            self.maybe("data", transport);
+        }
+        fn read_connection_lost(&mut self, transport: TransportRef) {
+            self.maybe("read lost", transport);
+        }
+        fn write_connection_lost(&mut self, transport: TransportRef) {
+            self.maybe("write lost", transport);
+        }
+        fn connection_lost(&mut self, _: TransportRef, _: &ConnectionClosed) {
+            self.log.borrow_mut().push("lost");
+        }
+    }
+    alone("a_connected_child_ends_with_its_connection_whatever_holds_its_pipes", || {
+        let grandchild = "(trap '' HUP; exec sleep 15) & echo x; read line; exit 0";
+        let gone = "(trap '' HUP; exec sleep 15) & echo x; exit 0";
+        let stays = "echo x; exec <&- >&-; exec sleep 100";
+        for (script, at) in [
+            (grandchild, "data"),
+            (gone, "later"),
+            (stays, "panic data"),
+            (stays, "panic write lost"),
+            (stays, "panic read lost"),
+            (stays, "panic made"),
+        ] {
+            let log = Rc::default();
+            let reactor = Reactor::new().expect("a reactor");
+            reactor.handle_signals(false);
+            let closer = Closer { reactor, at, log: Rc::clone(&log) };
+            let command = sh(script).grace(Duration::from_millis(20));
+            let _ = reactor.connect_process(command, closer).add_both(|_: Result<_, twistlet::Failure>| ());
+            let since = Instant::now();
+            while !(log.borrow().contains(&"lost") && children() == 0) {
+                assert!(since.elapsed() < Duration::from_secs(10), "{script} {at}: {:?}", log.borrow());
+                reactor.call_later(Duration::from_millis(5), move || reactor.crash());
+                reactor.run().expect("it runs");
+            }
+            assert_eq!(log.borrow().iter().filter(|told| **told == "lost").count(), 1);
+            reactor.close();
+        }
+    });
 }

@@ -5,7 +5,7 @@ mod rig;
 
 use rig::{Log, Probe, logged, open_files, pump, watch_log};
 use std::cell::Cell;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -68,6 +68,23 @@ fn adopt(reactor: Reactor, socket: UnixStream, protocol: impl Protocol + 'static
 }
 fn count(lines: &[String], what: &str) -> usize {
     lines.iter().filter(|line| *line == what).count()
+}
+
+#[test]
+fn what_arrives_is_closed_at_exec() {
+    let _alone = alone();
+    let reactor = Reactor::new().unwrap();
+    let seen = Rc::new(Cell::new(0));
+    let marked = seen.clone();
+    let look = move |_, descriptor: OwnedFd| {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd())).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        let closes = u32::from_str_radix(flags, 8).unwrap() & 0o2_000_000 != 0;
+        marked.set(marked.get() + usize::from(closes));
+    };
+    adopt(reactor, flooded(2, 3), Taker::then(&Log::default(), look));
+    pump(reactor);
+    assert_eq!(seen.get(), 6);
 }
 
 #[test]
@@ -228,5 +245,52 @@ fn without_room_for_them_some_are_lost_and_the_connection_lives() {
     assert!(logged().iter().any(|line| line.contains("are lost")));
     kept.borrow_mut().clear();
     assert_eq!(open_files(), before);
+    reactor.close();
+}
+
+// UNX-4: a user may have only so many descriptors on their way; who takes none holds the others up, no more.
+#[test]
+fn more_on_their_way_than_one_user_may_have_wait_until_there_are_fewer() {
+    let test = "more_on_their_way_than_one_user_may_have_wait_until_there_are_fewer";
+    if std::env::var_os("TWISTLET_TEST_ALONE").is_none() {
+        // The system lets root have any number; and others may not be allowed to reach this program.
+        let script = r#"
+            ulimit -n 64
+            [ "$(id -u)" = 0 ] || exec "$@"
+            other="setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all --bounding-set=-all --"
+            $other test -x "$1" || { echo "not shown here: 1 passed"; exit; }
+            exec $other "$@""#;
+        let me = std::env::current_exe().unwrap();
+        let mut child = Command::new("sh");
+        child.args(["-c", script, "sh"]).arg(me).args([test, "--exact", "--nocapture", "--test-threads=1"]);
+        let output = child.env("TWISTLET_TEST_ALONE", "1").output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        return;
+    }
+    let reactor = Reactor::new().unwrap();
+    reactor.handle_signals(false);
+    let (near, far) = UnixStream::pair().unwrap();
+    let (sent, came) = (Log::default(), Log::default());
+    let far = adopt(reactor, far, Taker::new(&came));
+    far.pause_producing();
+    let near = adopt(reactor, near, Taker::new(&sent));
+    let all = 90;
+    for _ in 0..all / 10 {
+        for _ in 0..10 {
+            near.send_file_descriptor(std::fs::File::open("/dev/null").unwrap()).unwrap();
+        }
+        near.write([b'x'; 10]);
+        pump(reactor);
+    }
+    assert!(near.is_connected() && near.unsent() > 0, "{:?}, {} unsent", sent.take(), near.unsent());
+    far.resume_producing();
+    let since = std::time::Instant::now();
+    while count(&came.all(), "descriptor") < all {
+        assert!(since.elapsed() < rig::PATIENCE, "{:?} {:?}", sent.take(), came.take());
+        reactor.call_later(std::time::Duration::from_millis(5), move || reactor.crash());
+        reactor.run().unwrap();
+    }
+    assert_eq!((near.unsent(), near.is_connected()), (0, true));
     reactor.close();
 }

@@ -2,6 +2,7 @@
 //!
 //! Called by `transport::process`. What must never happen here: anything in the child but system calls that may be made there;
 //! memory asked for, a lock taken.
+use super::descriptor::identity;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -65,14 +66,6 @@ pub(crate) fn start(command: &mut Command, plan: Plan) -> io::Result<Child> {
             outcome => return outcome,
         }
     }
-}
-
-/// Device and inode of what is open under a number; zeros: nothing.
-fn identity(fd: RawFd) -> [u64; 2] {
-    let mut about = std::mem::MaybeUninit::<libc::stat>::zeroed();
-    // SAFETY: fstat(2) writes one stat to memory of ours, of which zeros are a valid value if it fails.
-    let about = unsafe { if libc::fstat(fd, about.as_mut_ptr()) == 0 { about.assume_init() } else { return [0; 2] } };
-    [about.st_dev as u64, about.st_ino as u64]
 }
 
 /// Adds the plan to what `command` does in its child. It keeps the sources until the command is dropped.
