@@ -249,6 +249,7 @@ fn stopping_while_it_waits_forgets_the_timer_and_is_done_at_once() {
     assert_eq!(clock.pending(), 1);
     success_result_of(service.stop_service());
     assert!(is_cancelled(waiting));
+    assert_eq!(clock.pending(), 0);
     clock.advance(100 * SECOND);
     assert_eq!((clock.pending(), endpoint.begun()), (0, 0));
 }
