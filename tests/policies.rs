@@ -158,6 +158,35 @@ fn seats_are_given_back_however_a_connection_ends() {
 }
 
 #[test]
+fn a_seat_is_free_for_who_hears_of_the_end() {
+    type Limited = Box<dyn Factory>;
+    let limits: [fn(Box<dyn Factory>) -> Limited; 3] = [
+        |inner| Box::new(LimitTotalConnections::new(1, inner)),
+        |inner| Box::new(LimitConnectionsByPeer::new(inner).limit(1)),
+        |inner| Box::new(ThrottlingFactory::new(inner).max_connections(1)),
+    ];
+    for limit in limits {
+        let (clock, log) = (Clock::new(), Log::default());
+        let limited: Rc<RefCell<Option<Limited>>> = Rc::default();
+        let (again, said) = (Rc::downgrade(&limited), log.clone());
+        let inner = move || {
+            let (again, said) = (again.clone(), said.clone());
+            Probe::new().on_lost(move |_, _| {
+                let again = again.upgrade().expect("the test has it");
+                let mut factory = again.borrow_mut().take().expect("nobody else uses it");
+                said.add(factory.build_protocol(&peer(1)).is_some());
+                *again.borrow_mut() = Some(factory);
+            })
+        };
+        let mut factory = limit(Box::new(inner));
+        let wire = connect(&mut factory, &clock);
+        *limited.borrow_mut() = Some(factory);
+        wire.lose(ConnectionClosed::Done);
+        assert_eq!(log.take(), ["true"]);
+    }
+}
+
+#[test]
 fn a_protocol_that_takes_over_keeps_the_seat_of_the_first() {
     let clock = Clock::new();
     let first = || Probe::new().on_data(|t, _| t.switch_protocol(Echo, "unread"));
