@@ -1,3 +1,5 @@
+//! cargo run --example async_await
+//!
 //! Callbacks, `async fn` and green threads in one program, on one thread, over real sockets:
 //!
 //! * a server in callbacks that counts the letters of each line,
@@ -6,7 +8,7 @@
 //! * green threads as clients of that, one of which waits for an async function, and an async function that waits for a green
 //!   thread.
 //!
-//! `cargo run --example async_await -- "some words" "and some more"`
+//! Its arguments are the lines that are asked about: `-- "some words" "and some more"`.
 use std::process::ExitCode;
 use std::time::Duration;
 use twistlet::deferred::gather_results;
@@ -97,3 +99,6 @@ fn main() -> ExitCode {
         }
     }
 }
+
+// Try it, it needs nothing:
+//     cargo run --example async_await

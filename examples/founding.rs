@@ -146,3 +146,6 @@ fn main() -> Result<ExitCode> {
     println!("all of it works");
     Ok(ExitCode::SUCCESS)
 }
+
+// Try it, it needs nothing:
+//     cargo run --example founding

@@ -69,3 +69,7 @@ fn main() -> ExitCode {
         }
     }
 }
+
+// Try it:
+//     cargo run --example haproxy_server &
+//     curl --haproxy-protocol http://127.0.0.1:8080/

@@ -129,3 +129,6 @@ fn main() -> ExitCode {
         }
     }
 }
+
+// Try it:
+//     printf 'pear\napple\n' | cargo run --example process_filter -- sort

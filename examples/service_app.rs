@@ -129,3 +129,7 @@ impl Service for Upstream {
         Deferred::succeed(())
     }
 }
+
+// Try it:
+//     cargo run --example service_app &
+//     kill -USR2 %1; kill -TERM %1

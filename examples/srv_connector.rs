@@ -96,3 +96,6 @@ fn main() -> ExitCode {
         }
     }
 }
+
+// Try it where a domain offers the service:
+//     cargo run --example srv_connector -- msrps ag-projects.com

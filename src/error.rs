@@ -84,6 +84,13 @@ pub enum ConnectError {
         /// The name.
         host: String,
     },
+    /// The name cannot be that of a host, and nobody was asked for it: it is not ASCII, and no valid international name either.
+    InvalidHost {
+        /// The name, or its beginning.
+        host: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// Nobody who lives holds the lock of the UNIX socket (Twisted's `BadFileError`).
     NotServed {
         /// Its path.
@@ -152,7 +159,7 @@ impl ConnectError {
             Self::UnknownHost { .. } | Self::NotServed { .. } => ErrorKind::NotFound,
             Self::Unreachable { .. } => ErrorKind::HostUnreachable,
             Self::Bind { .. } => ErrorKind::AddrNotAvailable,
-            Self::InvalidAddress { .. } => ErrorKind::InvalidInput,
+            Self::InvalidAddress { .. } | Self::InvalidHost { .. } => ErrorKind::InvalidInput,
             Self::NoProtocol | Self::Cancelled => ErrorKind::Other,
             Self::Tls(failure) | Self::Failed(failure) => failure.kind(),
             Self::Os { code, .. } => io::Error::from_raw_os_error(*code).kind(),
@@ -165,6 +172,7 @@ impl fmt::Display for ConnectError {
             Self::Refused { to } => write!(f, "cannot connect to {to}: refused; is a server listening there?"),
             Self::TimedOut { to, after } => write!(f, "cannot connect to {to}: no answer after {after:?}"),
             Self::UnknownHost { host } => write!(f, "cannot connect to {host:?}: the name has no address"),
+            Self::InvalidHost { host, why } => write!(f, "cannot connect to {host:?}: not the name of a host: {why}"),
             Self::NotServed { path } => {
                 write!(f, "cannot connect to {}: no server holds its lock file; is one running?", path.display())
             }

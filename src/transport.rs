@@ -39,7 +39,7 @@ pub use factory::{ClientFactory, Factory, FromFn, from_fn};
 pub use file_part::FilePart;
 pub use handle::TransportRef;
 pub use port::ListeningPort;
-pub use producer::{Producer, PullProducer, Registered};
+pub use producer::{Producer, PullProducer, Registered, Taken};
 pub use protocol::Protocol;
 pub use reconnecting::{Backoff, ReconnectingClientFactory};
 pub use unix::UnixPath;

@@ -107,6 +107,32 @@ fn a_future_that_wakes_itself_while_it_is_polled_is_polled_again_and_others_run_
 }
 
 #[test]
+fn who_woke_itself_first_may_be_woken_by_another_thread_afterwards() {
+    let _dog = dog();
+    // Nobody keeps the waker of the first polls: that says nothing about the later ones.
+    let mut polls = 0;
+    let mut thread = None;
+    let waited = block_on_future(poll_fn(|context| {
+        polls += 1;
+        match polls {
+            ..3 => context.waker().wake_by_ref(),
+            3 => {
+                let waker = context.waker().clone();
+                thread = Some(std::thread::spawn(move || {
+                    std::thread::sleep(20 * MS);
+                    waker.wake();
+                }));
+            }
+            _ => return Poll::Ready(polls),
+        }
+        Poll::Pending
+    }));
+    assert_eq!(waited.unwrap(), 4);
+    thread.expect("started").join().unwrap();
+    Reactor::current().close();
+}
+
+#[test]
 fn in_the_main_loop_a_ready_one_is_had_and_any_other_panics_and_is_dropped() {
     let _dog = dog();
     let reactor = Reactor::new().unwrap();

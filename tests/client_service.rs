@@ -249,6 +249,7 @@ fn stopping_while_it_waits_forgets_the_timer_and_is_done_at_once() {
     assert_eq!(clock.pending(), 1);
     success_result_of(service.stop_service());
     assert!(is_cancelled(waiting));
+    assert_eq!(clock.pending(), 0);
     clock.advance(100 * SECOND);
     assert_eq!((clock.pending(), endpoint.begun()), (0, 0));
 }
@@ -320,6 +321,49 @@ fn one_that_is_stopped_again_before_it_came_to_connect_stays_stopped() {
     success_result_of(second);
     assert_eq!(endpoint.begun(), 0);
     assert!(is_cancelled(service.when_connected()));
+}
+
+#[test]
+fn one_that_is_started_again_as_its_attempt_is_given_up_connects_anew() {
+    // CLI-3: Restarting, and the attempt that is waited for fails
+    let (mut service, endpoint, clock) = service();
+    service.start_service();
+    let waiting = service.when_connected();
+    let (_factory, promise) = endpoint.take();
+    let mut inner = service.clone();
+    promise.on_cancel(move || drop(inner.start_service()));
+    success_result_of(service.stop_service());
+    assert_eq!(endpoint.begun(), 1);
+    let wire = endpoint.accept();
+    assert_eq!(success_result_of(waiting), wire.transport());
+    assert_eq!(clock.pending(), 0);
+}
+
+#[test]
+fn what_prepares_a_connection_may_stop_the_service_and_is_given_up() {
+    let (clock, stops) = (Clock::new(), Rc::new(RefCell::new(None::<ClientService>)));
+    let endpoint = Manual { clock: clock.clone(), attempts: Rc::default() };
+    let (kept, inner) = (Rc::new(RefCell::new(None)), stops.clone());
+    let (promises, ends) = (kept.clone(), Rc::new(RefCell::new(None)));
+    let stopped = ends.clone();
+    let mut service =
+        ClientService::new(&clock, endpoint.clone(), || Noting(Notes::default())).prepare_connection(move |_| {
+            let mut service = inner.borrow().clone().expect("set");
+            *stopped.borrow_mut() = Some(service.stop_service());
+            let (promise, deferred) = Deferred::<()>::new();
+            *promises.borrow_mut() = Some(promise);
+            deferred
+        });
+    *stops.borrow_mut() = Some(service.clone());
+    service.start_service();
+    let wire = endpoint.accept();
+    assert!(wire.is_disconnecting());
+    assert!(kept.take().expect("prepared").is_cancelled(), "nobody waits for it any more");
+    let mut stopped = ends.take().expect("stopped");
+    assert_no_result(&mut stopped);
+    wire.lose(ConnectionClosed::Done);
+    success_result_of(stopped);
+    drop(stops.take());
 }
 
 #[test]

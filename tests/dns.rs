@@ -633,6 +633,49 @@ fn as_a_resolver_it_completes_host_names_and_asks_for_both_kinds() {
     assert_eq!(outcome.value(), [ip("::1"), ip("127.0.0.1")]);
 }
 
+// RFC 8305, section 3
+#[test]
+fn addresses_of_one_kind_do_not_wait_long_for_those_of_the_other() {
+    for silent in [A, AAAA] {
+        let script = move |asked: &Asked, line: Line| {
+            if asked.kind != silent {
+                let ip = if asked.kind == A { ip("10.0.0.1") } else { ip("2001:db8::1") };
+                line.send(asked.reply().ip(&asked.name, ip));
+            }
+        };
+        let outcome = ask(config(), script, |client, _| client.resolve("half.test"));
+        assert_eq!(outcome.took, SECOND / 2);
+        assert_eq!(outcome.value().len(), 1);
+        // Given up meanwhile, it ends, with what it has, and nothing is left.
+        let outcome = ask(config(), script, |client, reactor| {
+            let (before, reactor) = (reactor.statistics(), *reactor);
+            let answer = client.resolve("half.test");
+            let canceller = answer.canceller();
+            defer_later(&reactor, 10 * MS, move || canceller.cancel()).add_callback(move |_| {
+                answer.add_callback(move |_| {
+                    defer_later(&reactor, MS, move || {
+                        let after = reactor.statistics();
+                        assert_eq!((before.descriptors, before.timers), (after.descriptors, after.timers));
+                    })
+                })
+            })
+        });
+        assert!(outcome.took < SECOND / 2);
+        outcome.value();
+    }
+    // One that comes in time is waited for.
+    let script = |asked: &Asked, line: Line| {
+        let (asked, reactor) = (asked.clone(), Reactor::current());
+        let late = if asked.kind == A { 10 * MS } else { 400 * MS };
+        reactor.call_later(late, move || match asked.kind {
+            A => line.send(asked.reply().ip(&asked.name, [10, 0, 0, 1])),
+            _ => line.send(asked.reply().ip(&asked.name, ip("2001:db8::1"))),
+        });
+    };
+    let outcome = ask(config(), script, |client, _| client.resolve("both.test"));
+    assert_eq!(outcome.value(), [ip("2001:db8::1"), ip("10.0.0.1")]);
+}
+
 #[test]
 fn a_reactor_with_the_client_as_its_resolver_connects_by_it() {
     struct Quiet;

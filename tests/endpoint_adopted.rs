@@ -61,14 +61,17 @@ fn what_is_no_listening_socket_is_refused_and_closed() {
 fn what_this_process_has_opened_is_not_inherited() {
     let reactor = Reactor::new().unwrap();
     let ours = TcpListener::bind("127.0.0.1:0").unwrap();
-    for number in [ours.as_raw_fd(), 0, 1, 2, 999] {
+    // Not to be closed at exec, as some libraries open everything.
+    let bare = socket2::Socket::new_raw(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    bare.listen(1).unwrap();
+    for number in [ours.as_raw_fd(), bare.as_raw_fd(), 0, 1, 2, 999, -1, i32::MAX] {
         let endpoint = AdoptedServerEndpoint::inherited(&reactor, number);
         for _ in 0..2 {
             let failure = listen(&endpoint).unwrap_err();
             assert!(failure.to_string().contains(&format!("descriptor {number}")), "{failure}");
         }
     }
-    assert!(ours.local_addr().is_ok(), "it is open still");
+    assert!(ours.local_addr().is_ok() && bare.local_addr().is_ok(), "they are open still");
     // Nor is anything handed over to a test.
     assert!(listen(&ActivatedServerEndpoint::indexed(&reactor, 0)).unwrap_err().is::<CannotListen>());
 }

@@ -14,6 +14,7 @@ use twistlet::endpoint::{
 };
 use twistlet::error::CannotListen;
 use twistlet::protocols::proxy::{ProxyClientFactory, ProxyFactory, ProxyHeader, ProxyVersion};
+use twistlet::transport::resolver::{Hosts, HostsResolver, SystemResolver};
 use twistlet::transport::tls::TlsError;
 use twistlet::{ConnectError, Protocol, Reactor, TransportRef, from_fn};
 
@@ -65,6 +66,22 @@ fn connecting_by_tls_is_done_when_the_handshake_is() {
         |reactor| Box::new(wrap_server_tls(TcpServerEndpoint::new(reactor, "127.0.0.1:0"), &server())),
         |reactor, port| {
             Box::new(wrap_client_tls(HostnameEndpoint::new(reactor, "127.0.0.1", port), &client(), "example.org"))
+        },
+    );
+    assert_eq!(heard, ["connected, secure: true", "hello"]);
+}
+
+#[test]
+fn a_server_may_have_an_international_name() {
+    // END-12
+    let pair = authority().issue(&["xn--bcher-kva.test"]);
+    let config = twistlet::transport::tls::ServerConfig::from_pem(&pair.chain, &pair.key).unwrap();
+    let heard = talk(
+        move |reactor| Box::new(wrap_server_tls(TcpServerEndpoint::new(reactor, "127.0.0.1:0"), &config)),
+        |reactor, port| {
+            let hosts = Hosts::new().with("Bücher.test", [127, 0, 0, 1].into());
+            reactor.set_resolver(HostsResolver::new(hosts, SystemResolver::new(reactor)));
+            Box::new(wrap_client_tls(HostnameEndpoint::new(reactor, "bücher.test", port), &client(), "bücher.test"))
         },
     );
     assert_eq!(heard, ["connected, secure: true", "hello"]);

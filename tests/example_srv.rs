@@ -6,6 +6,7 @@ mod support;
 use nameserver::{A, Asked, Line, NameServer, SRV};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use support::Program;
@@ -46,7 +47,10 @@ impl World {
     fn new(certified: &str) -> World {
         let made = rcgen::generate_simple_self_signed([certified.to_owned()]).expect("a certificate");
         let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let roots = std::env::temp_dir().join(format!("twistlet-srv-{}-{certified}.pem", std::process::id()));
+        // The tests of this program run side by side.
+        static WORLDS: AtomicUsize = AtomicUsize::new(0);
+        let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+        let roots = std::env::temp_dir().join(format!("twistlet-srv-{}-{number}.pem", std::process::id()));
         std::fs::write(&roots, &pem).expect("written");
         let (tell, told) = channel();
         let (hear, heard) = channel();

@@ -1,4 +1,5 @@
 //! Files as output: whole, exact, in little memory; cut off, cancelled, growing and shrinking on the way.
+mod certs;
 mod rig;
 
 use rig::{Countdown, Log, Probe, Slot, logged, peer, plain_server, run, serve, watch_log};
@@ -13,6 +14,7 @@ use std::time::Duration;
 use twistlet::protocols::policies::{ThrottlingFactory, TimeoutFactory, TrafficLoggingFactory};
 use twistlet::protocols::{FileSender, Sent, TransferStopped};
 use twistlet::testing::{Clock, StringTransport, failure_result_of};
+use twistlet::transport::tls::wrap_factory;
 use twistlet::{Cancelled, ConnectionClosed, Deferred, Factory, Reactor, Result, TransportRef};
 
 /// Counts the bytes that this OS thread holds, and remembers the most.
@@ -420,14 +422,34 @@ thread_local! {
     };
 }
 
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+/// A client of TLS that is none of ours.
+fn session() -> rustls::ClientConnection {
+    use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+    let mut roots = rustls::RootCertStore::empty();
+    let root = CertificateDer::from_pem_slice(certs::authority().root.as_bytes()).expect("PEM");
+    roots.add(root).expect("a root");
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = builder.expect("a version").with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from("localhost").expect("a name");
+    rustls::ClientConnection::new(std::sync::Arc::new(config), name).expect("a client")
+}
+
 #[test]
 fn a_gigabyte_takes_no_more_than_64_kib_of_memory() {
     const GIGABYTE: u64 = 1 << 30;
     let file = Temporary::new("gigabyte", b"");
     file.write().set_len(GIGABYTE).expect("sparse");
-    // Sent by the system; and read, where something looks at what passes.
-    let kinds: [Wrap; 2] = [|inner| inner, |inner| Box::new(TimeoutFactory::half_an_hour(inner))];
-    for wrap in kinds {
+    // Sent by the system; read, where something looks at what passes; read and encrypted.
+    let kinds: [(Wrap, bool); 3] = [
+        (|inner| inner, false),
+        (|inner| Box::new(TimeoutFactory::half_an_hour(inner)), false),
+        (|inner| Box::new(wrap_factory(certs::server(), inner)), true),
+    ];
+    for (wrap, is_secure) in kinds {
         let used = Slot::default();
         let client;
         let opened = file.open();
@@ -439,7 +461,8 @@ fn a_gigabyte_takes_no_more_than_64_kib_of_memory() {
             let made = move || {
                 let told = told.clone();
                 let opened = opened.try_clone().expect("a copy");
-                Probe::new().on_made(move |t| {
+                // Asked for it, so that what a handshake takes is not the file's.
+                Probe::new().on_data(move |t, _| {
                     let (told, before) = (told.clone(), HELD.get());
                     MOST.set(before);
                     let opened = opened.try_clone().expect("a copy");
@@ -451,11 +474,20 @@ fn a_gigabyte_takes_no_more_than_64_kib_of_memory() {
                 })
             };
             let to = serve(reactor, wrap(Box::new(made)));
-            client = peer(to, |mut stream| {
+            client = peer(to, move |mut stream| {
                 let mut buffer = vec![0; 1 << 20];
                 let mut all = 0u64;
-                while let Ok(n @ 1..) = stream.read(&mut buffer) {
-                    all += n as u64;
+                let mut count = |stream: &mut dyn ReadWrite| {
+                    stream.write_all(b"?").expect("taken");
+                    while let Ok(n @ 1..) = stream.read(&mut buffer) {
+                        all += n as u64;
+                    }
+                };
+                if is_secure {
+                    let mut session = session();
+                    count(&mut rustls::Stream::new(&mut session, &mut stream));
+                } else {
+                    count(&mut stream);
                 }
                 all
             });
@@ -466,6 +498,84 @@ fn a_gigabyte_takes_no_more_than_64_kib_of_memory() {
         assert_eq!(sent, GIGABYTE);
         assert!(most <= 64 * 1024, "{most} bytes held on the way");
         assert_eq!(client.join().expect("it read"), GIGABYTE);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_as_a_file_is_an_error_and_leaves_the_connection() {
+    // A directory; a file that is open for writing only; a FIFO that has no writer and is not to be waited for.
+    let file = Temporary::new("write-only", b"secret");
+    let fifo = std::env::temp_dir().join(format!("twistlet-file-sender-{}.fifo", std::process::id()));
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo");
+    assert!(made.success());
+    let open = |path: &std::path::Path| {
+        use std::os::unix::fs::OpenOptionsExt;
+        File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).expect("it is there")
+    };
+    let silent = open(&fifo);
+    let _writer = File::options().write(true).open(&fifo).expect("it has a reader");
+    let cases = [
+        (File::open(std::env::temp_dir()).expect("it is there"), ErrorKind::IsADirectory),
+        (file.write(), ErrorKind::Other),
+        (silent, ErrorKind::WouldBlock),
+    ];
+    for (file, expected) in cases {
+        let told = Slot::default();
+        let heard = told.clone();
+        let mut file = Some(file);
+        let all = received(
+            |inner| inner,
+            move |t| {
+                let heard = heard.clone();
+                let Some(file) = file.take() else { return };
+                drop(FileSender::new(file).send(t).add_both(move |sent| {
+                    heard.set(
+                        sent.expect_err("it cannot be read")
+                            .check::<std::io::Error>()
+                            .map(|e| (e.kind(), e.raw_os_error())),
+                    );
+                    // Nothing is broken: whoever has announced nothing may say so.
+                    t.write("no such file");
+                    t.lose_connection();
+                }));
+            },
+        );
+        assert_eq!(all, b"no such file");
+        let (kind, code) = told.get().expect("an error of the system's");
+        assert!(kind == expected || code == Some(libc::EBADF), "{kind:?} {code:?}");
+    }
+    let _ = std::fs::remove_file(fifo);
+}
+
+#[test]
+fn one_file_goes_to_several_at_once() {
+    let data = content(3_000_000);
+    let file = Temporary::new("several", &data);
+    // One open file: each transfer has a place in it of its own.
+    let opened = file.open();
+    let mut clients = Vec::new();
+    run(|reactor| {
+        let ends = Countdown::new(reactor, 4);
+        let made = move || {
+            let (opened, ends) = (opened.try_clone().expect("a copy"), ends.clone());
+            Probe::new()
+                .on_made(move |t| {
+                    let opened = opened.try_clone().expect("a copy");
+                    drop(FileSender::new(opened).send(t).add_callback(move |_| t.lose_connection()));
+                })
+                .on_lost(move |_, _| ends.done())
+        };
+        let to = serve(reactor, made);
+        for _ in 0..4 {
+            clients.push(peer(to, |mut stream| {
+                let mut all = Vec::new();
+                stream.read_to_end(&mut all).expect("a clean end");
+                all
+            }));
+        }
+    });
+    for client in clients {
+        assert!(client.join().expect("it read") == data);
     }
 }
 
@@ -515,15 +625,17 @@ fn a_slow_peer_holds_the_file_back() {
         let mut all = Vec::new();
         stream.read_to_end(&mut all).map(|_| all.len())
     });
+    let unsent = Slot::default();
     run(|reactor| {
-        let opened = file.open();
+        let (opened, told) = (file.open(), unsent.clone());
         let made = move || {
-            let opened = opened.try_clone().expect("a copy");
+            let (opened, told) = (opened.try_clone().expect("a copy"), told.clone());
             Probe::new()
                 .on_made(move |t| {
                     let opened = opened.try_clone().expect("a copy");
                     drop(FileSender::new(opened).send(t).add_callback(move |_| t.lose_connection()));
-                    reactor.call_later(Duration::from_millis(60), move || assert!(t.unsent() <= 256 * 1024));
+                    let told = told.clone();
+                    reactor.call_later(Duration::from_millis(60), move || told.set(t.unsent()));
                 })
                 .on_lost(move |_, _| {
                     let _ = reactor.stop();
@@ -532,4 +644,7 @@ fn a_slow_peer_holds_the_file_back() {
         reactor.connect_tcp(to, made);
     });
     assert_eq!(server.join().expect("it read").expect("a clean end"), 50_000_000);
+    // Bytes of the file that the system was asked to send are not held; nothing else waits.
+    let unsent = unsent.get();
+    assert!((1..=256 * 1024).contains(&unsent), "{unsent}");
 }

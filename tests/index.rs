@@ -121,6 +121,66 @@ fn every_rule_has_one_row() {
     }
 }
 
+/// Twisted's rules: sections and how many each has; those of priority P2 may be left out.
+const TWISTED: &[(&str, u32)] = &[
+    ("DEF", 72),
+    ("ERR", 9),
+    ("REA", 30),
+    ("TIM", 10),
+    ("THR", 15),
+    ("DNS", 6),
+    ("TCP", 38),
+    ("LIS", 12),
+    ("CON", 12),
+    ("PRO", 8),
+    ("REC", 5),
+    ("LIN", 11),
+    ("INT", 5),
+    ("NET", 3),
+    ("FIL", 1),
+    ("LOO", 8),
+    ("COO", 9),
+    ("DLA", 2),
+    ("CLK", 3),
+    ("END", 18),
+    ("POL", 7),
+    ("TLS", 16),
+    ("UDP", 7),
+    ("UNX", 6),
+    ("PRC", 10),
+    ("STD", 1),
+    ("SVC", 6),
+    ("CLI", 9),
+    ("SRV", 5),
+    ("HAP", 3),
+    ("PFW", 1),
+    ("SYD", 1),
+    ("TST", 7),
+];
+/// The cases from Twisted's own tests, and those from experiments with it.
+const TWISTED_CASES: &str = "\
+    D01 D02 D04 D09 D10 D11 D12 D14 D15 D18 D21 D25 D27 D28 D30 D33 D34 D37 D38 D39 D40 D42 D43 D44 D45 D47 D48 D49 D50 \
+    D52 D53 D54 D55 D56 D57 D58 D60 R01 R02 R03 R04 R05 R06 R07 R09 R11 R13 R15 R16 R17 R19 R20 R21 R24 R25 T02 T04 T05 \
+    T06 T08 T09 T10 T11 T12 T14 T15 T16 T17 T18 T19 T24 T25 T26 P01 P02 P04 P05 P08 P13 P14 P16 P17 P18 P20 K01 K04 K05 \
+    K06 K09 K10 K12 K13 K14 K15 E01 E04 E07 E09 DX01 DX02 DX04 DX06 DX09 DX10 DX11 DX13 DX14 DX15 DX16 DX17 DX18 RX02 \
+    RX03 RX04 RX05 RX06 RX11 RX12 RX14 TX02 TX04 TX06 TX07 TX09 TX10 TX11 TX15 TX18 TX20 PX01 PX04 PX05 PX06 PX07 PX08 \
+    PX09 PX11 KX01 KX05 KX06 KX07 KX08 KX09 KX10 EX02 EX03 EX05 EX07 N01 N02 N03 N04 N05 N06 N07 N08 N09 N10 N12 N13 N14 \
+    N15";
+
+#[test]
+fn every_rule_and_case_of_twisted_has_a_row() {
+    let index = read("tests/README.md");
+    let seen: std::collections::HashSet<&str> = rows(&index).flat_map(|(ids, _)| ids.split(", ")).collect();
+    for (kind, count) in TWISTED {
+        for id in (1..=*count).map(|n| format!("{kind}-{n}")) {
+            assert!(seen.contains(&*id), "{id} has no row");
+        }
+    }
+    for id in TWISTED_CASES.split_whitespace() {
+        assert!(seen.contains(id), "{id} has no row");
+    }
+}
+
 #[test]
 fn what_looks_like_a_test_is_in_a_file_of_tests() {
     let index = read("tests/README.md");

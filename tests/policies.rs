@@ -1,6 +1,9 @@
 //! Factories around factories: how many, how long, how fast, what is seen; alone here, stacked in `policies/stacks.rs`, over
 //! sockets in `policies/sockets.rs`.
 mod certs;
+#[cfg(feature = "green")]
+#[path = "policies/everything.rs"]
+mod everything;
 mod rig;
 #[path = "policies/secure.rs"]
 mod secure;
@@ -8,6 +11,8 @@ mod secure;
 mod sockets;
 #[path = "policies/stacks.rs"]
 mod stacks;
+#[path = "policies/starting.rs"]
+mod starting;
 #[path = "policies/throttling.rs"]
 mod throttling;
 
@@ -150,6 +155,35 @@ fn seats_are_given_back_however_a_connection_ends() {
     let mut factory = LimitTotalConnections::new(1, TimeoutFactory::new(SECOND, from_fn(|_| None::<Echo>)));
     assert!(factory.build_protocol(&peer(1)).is_none());
     assert_eq!(factory.connections(), 0);
+}
+
+#[test]
+fn a_seat_is_free_for_who_hears_of_the_end() {
+    type Limited = Box<dyn Factory>;
+    let limits: [fn(Box<dyn Factory>) -> Limited; 3] = [
+        |inner| Box::new(LimitTotalConnections::new(1, inner)),
+        |inner| Box::new(LimitConnectionsByPeer::new(inner).limit(1)),
+        |inner| Box::new(ThrottlingFactory::new(inner).max_connections(1)),
+    ];
+    for limit in limits {
+        let (clock, log) = (Clock::new(), Log::default());
+        let limited: Rc<RefCell<Option<Limited>>> = Rc::default();
+        let (again, said) = (Rc::downgrade(&limited), log.clone());
+        let inner = move || {
+            let (again, said) = (again.clone(), said.clone());
+            Probe::new().on_lost(move |_, _| {
+                let again = again.upgrade().expect("the test has it");
+                let mut factory = again.borrow_mut().take().expect("nobody else uses it");
+                said.add(factory.build_protocol(&peer(1)).is_some());
+                *again.borrow_mut() = Some(factory);
+            })
+        };
+        let mut factory = limit(Box::new(inner));
+        let wire = connect(&mut factory, &clock);
+        *limited.borrow_mut() = Some(factory);
+        wire.lose(ConnectionClosed::Done);
+        assert_eq!(log.take(), ["true"]);
+    }
 }
 
 #[test]

@@ -246,6 +246,23 @@ fn connections_go_where_the_resolver_says() {
     assert_eq!(server.join().expect("no panic").expect("readable"), "hello");
 }
 
+#[test]
+fn a_resolver_may_give_up_the_connection_that_asks_it() {
+    // Its answer is then given up too, and nothing is left waiting for it.
+    let (held, why, connector) = (Held::default(), Slot::default(), Slot::<Connector>::default());
+    let reactor = Reactor::new().expect("a reactor");
+    reactor.handle_signals(false);
+    let (asked, known) = (held.clone(), connector.clone());
+    reactor.set_resolver(from_fn(move |host| {
+        known.get().stop_connecting().expect("it is connecting");
+        asked.resolve(host)
+    }));
+    reactor.connect_tcp("slow:80", Failing::new(reactor, &why, &connector));
+    finish(reactor);
+    assert_eq!(why.get(), ConnectError::Cancelled);
+    assert_eq!(held.cancelled.get(), 1);
+}
+
 // UA-26 (387): every address is tried
 #[test]
 fn addresses_are_tried_in_the_order_given() {
@@ -388,6 +405,44 @@ proptest::proptest! {
     }
 }
 
+// END-12, EX02
+#[test]
+fn names_beyond_ascii_are_asked_for_in_ascii() {
+    let reactor = Reactor::new().expect("the only one");
+    let held = Held::default();
+    reactor.set_resolver(held.clone());
+    for (name, asked) in [
+        ("bücher.test", "xn--bcher-kva.test"),
+        // Decomposed, in capitals, with the dots and digits of other scripts: the same name to its reader.
+        ("BU\u{308}CHER\u{3002}test", "xn--bcher-kva.test"),
+        ("_x.bücher.test.", "_x.xn--bcher-kva.test."),
+        ("faß.test", "xn--fa-hia.test"),
+        ("例え.テスト", "xn--r8jz45g.xn--zckzah"),
+    ] {
+        assert!(!reactor.resolve(name).is_fired(), "{name}");
+        let last = held.asked.borrow().last().map(|asked| asked.0.clone());
+        assert_eq!(last.as_deref(), Some(asked), "{name}");
+    }
+    // What is ASCII goes as it is written, whatever it is.
+    let _ = reactor.resolve("XN--\\No Name_");
+    assert_eq!(held.asked.borrow().last().expect("asked").0, "XN--\\No Name_");
+    // An address in other digits is an address.
+    assert_eq!(success_result_of(reactor.resolve("１２７.0.0.１")), [ip("127.0.0.1")]);
+    let before = held.asked.borrow().len();
+    let long = "é".repeat(100_000);
+    for bad in ["b\u{fffd}cher.test", "a\u{ff0f}b.test", "a\u{a0}b.test", "xn--\u{e9}.test", "\u{ad}", &long] {
+        let failure = failure_result_of(reactor.resolve(bad));
+        let Some(ConnectError::InvalidHost { host, .. }) = failure.check() else { panic!("{bad}: {failure}") };
+        assert!(bad.starts_with(&**host) && host.len() <= 600);
+    }
+    assert_eq!(held.asked.borrow().len(), before, "nobody was asked");
+    let hosts = Hosts::parse("192.0.2.7 Bücher.test xn--zckzah.test");
+    for name in ["bücher.test", "xn--bcher-kva.test", "XN--BCHER-KVA.test.", "テスト.test"] {
+        assert_eq!(hosts.addresses(name), Some(&[ip("192.0.2.7")][..]), "{name}");
+    }
+    reactor.close();
+}
+
 // GM-12, UA-26
 #[cfg(feature = "green")]
 #[test]
@@ -400,6 +455,8 @@ fn green_sockets_ask_the_reactors_resolver_too() {
     assert_eq!(found, [at]);
     let stream = TcpStream::connect(("green.test", at.port())).expect("it listens");
     assert_eq!(stream.peer_addr().expect("connected"), at);
+    let error = "\u{ad}:80".to_socket_addrs().map(|_| ()).expect_err("no name");
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     server.join().expect("no panic");
     reactor.close();
 }

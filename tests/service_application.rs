@@ -256,3 +256,47 @@ fn a_listener_is_opened_once_at_a_time_and_closed_with_its_stop() {
     });
     reactor.run().unwrap();
 }
+
+#[test]
+fn a_listener_at_a_path_neither_waits_for_a_busy_server_nor_removes_what_is_not_its_own() {
+    struct Deaf;
+    impl Protocol for Deaf {
+        fn data_received(&mut self, _: TransportRef, _: &[u8]) {}
+    }
+    let reactor = Reactor::new().unwrap();
+    let path = folder("service_paths").join("socket");
+    let listeners = Listeners::new();
+    let endpoint = listeners.unix(&reactor, &path);
+
+    // It lives, accepts nobody, and its backlog is full: connecting would wait.
+    let socket = || socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    let (busy, at) = (socket(), socket2::SockAddr::unix(&path).unwrap());
+    busy.bind(&at).unwrap();
+    busy.listen(0).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let client = socket();
+        client.set_nonblocking(true).unwrap();
+        if client.connect(&at).is_err() {
+            break;
+        }
+        waiting.push(client);
+    }
+    let failure = failure_result_of(endpoint.listen(|| Deaf));
+    assert_eq!(failure.kind(), std::io::ErrorKind::AddrInUse, "{failure}");
+    drop((busy, waiting));
+
+    // What it has left is replaced; and what somebody else puts there is theirs.
+    for replaced in [false, true] {
+        let listening = success_result_of(endpoint.listen(|| Deaf));
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+        if replaced {
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, "of somebody else").unwrap();
+        }
+        let _ = listening.stop_listening().add_callback(move |()| reactor.call_soon(move || reactor.crash()));
+        reactor.run().unwrap();
+        assert_eq!(path.exists(), replaced);
+    }
+    std::fs::remove_file(&path).unwrap();
+}

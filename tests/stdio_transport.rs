@@ -79,6 +79,24 @@ fn play(role: &str) {
         std::thread::sleep(Duration::from_secs(60));
     }
 }
+/// There is no room for descriptors, then for one more and one more.
+fn starve() {
+    let reactor = Reactor::new().expect("a reactor");
+    let mut others: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    let mut failures = 0;
+    while let Err(failure) = reactor.stdio(Probe::new().on_data(|t, data| t.write(data))) {
+        assert_eq!(failure.check::<std::io::Error>().and_then(std::io::Error::raw_os_error), Some(24), "{failure}");
+        for fd in [0, 1] {
+            let is = std::fs::read_link(format!("/proc/self/fd/{fd}")).expect("Linux");
+            assert!(is.to_string_lossy().starts_with("pipe:"), "{is:?} after {failures} failures");
+        }
+        failures += 1;
+        drop(others.pop());
+    }
+    assert!(failures > 3, "{failures}");
+    reactor.call_soon(move || reactor.stop());
+    reactor.run().expect("it runs");
+}
 fn nonblocking(fd: i32) -> bool {
     let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).expect("Linux");
     let octal = flags.lines().find_map(|line| line.strip_prefix("flags:")).expect("Linux").trim();
@@ -87,8 +105,10 @@ fn nonblocking(fd: i32) -> bool {
 
 #[test]
 fn role() {
-    if let Ok(role) = std::env::var(ROLE) {
-        play(&role);
+    match std::env::var(ROLE).as_deref() {
+        Ok("starved") => starve(),
+        Ok(role) => play(role),
+        Err(_) => {}
     }
 }
 fn arguments() -> [&'static str; 5] {
@@ -204,4 +224,13 @@ fn a_terminal_is_read_line_by_line_and_left_as_it_was() {
     let text = text.borrow();
     assert!(text.contains("got a line\r\n") && text.contains("test result: ok"), "{text}");
     assert_eq!(reason.get(), ExitReason::Done);
+}
+
+#[test]
+fn without_room_for_descriptors_they_stay_what_they_are() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 40; exec \"$@\"", "sh"]).arg(me()).args(arguments()).env(ROLE, "starved");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    child.stdin.take().expect("piped").write_all(b"hello").expect("room");
+    succeeded(child);
 }

@@ -209,6 +209,40 @@ fn a_flood_lets_others_have_their_turn() {
     }
 }
 
+// UDP-2: tiny datagrams without end leave a connection its turns.
+#[test]
+fn a_flood_of_small_datagrams_costs_a_connection_little() {
+    const HOPS: usize = 50;
+    let (datagrams, hops) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    run(|reactor| {
+        let count = datagrams.clone();
+        let probe = Probe::new().on_datagram(move |port, data, from| {
+            count.set(count.get() + 1);
+            port.write_to(data, from).unwrap();
+        });
+        let port = reactor.listen_udp("127.0.0.1:0", probe).unwrap();
+        for _ in 0..100 {
+            port.write_to("x", &port.address()).unwrap();
+        }
+        let count = hops.clone();
+        let ball = move |transport: twistlet::TransportRef, data: &[u8]| {
+            count.set(count.get() + 1);
+            if count.get() == HOPS {
+                reactor.stop().unwrap();
+            }
+            transport.write(data);
+        };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let far = listener.accept().unwrap().0;
+        let (one, two) = (ball.clone(), ball);
+        reactor.adopt_stream(near, rig::Probe::new().on_made(|t| t.write("ball")).on_data(one)).unwrap();
+        reactor.adopt_stream(far, rig::Probe::new().on_data(two)).unwrap();
+    });
+    let each = datagrams.get() / hops.get();
+    assert!((100..=2000).contains(&each), "{each} datagrams between two events of a connection");
+}
+
 #[test]
 fn a_port_stops_in_the_middle_of_a_batch_and_its_address_is_free() {
     // UDP-6

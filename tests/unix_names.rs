@@ -19,6 +19,12 @@ fn path(name: &str) -> PathBuf {
     std::fs::create_dir_all(&folder).unwrap();
     folder.join(name)
 }
+/// A child between its fork and its exec has a copy of what this process has open, and keeps a socket alive that was dropped here:
+/// who starts children and who leaves sockets behind take turns.
+static TURNS: std::sync::Mutex<()> = std::sync::Mutex::new(());
+fn turn() -> std::sync::MutexGuard<'static, ()> {
+    TURNS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
 fn lock_of(path: &Path) -> PathBuf {
     PathBuf::from(format!("{}.lock", path.display()))
 }
@@ -132,6 +138,7 @@ fn a_lock_and_a_socket_left_by_the_dead_are_taken_over() {
     let reactor = Reactor::new().unwrap();
     for (name, twisted) in [("left", false), ("left-by-twisted", true)] {
         let at = path(name);
+        let _turn = turn();
         drop(UnixListener::bind(&at).unwrap());
         match twisted {
             false => std::fs::write(lock_of(&at), "4194999\n").unwrap(),
@@ -165,7 +172,9 @@ fn a_lock_ends_with_its_process_however_that_ends() {
                   lock.write(str(os.getpid())); lock.flush()\n\
                   s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print('ready', flush=True)\n\
                   time.sleep(600)";
+    let started = turn();
     let mut python = Command::new("python3").args(["-c", script]).arg(&at).stdout(Stdio::piped()).spawn().unwrap();
+    drop(started);
     let mut ready = [0; 5];
     python.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
     let reactor = Reactor::new().unwrap();
@@ -324,6 +333,7 @@ fn datagrams_go_between_names_without_files() {
 fn a_stale_datagram_socket_is_replaced_and_a_living_one_is_not() {
     let reactor = Reactor::new().unwrap();
     let at = path("stale-datagrams");
+    let _turn = turn();
     drop(UnixDatagram::bind(&at).unwrap());
     let port = reactor.listen_unix_datagram(&at, Answer(Log::default())).unwrap();
     assert!(reactor.listen_unix_datagram(&at, Answer(Log::default())).is_err());

@@ -44,8 +44,7 @@ impl AdoptedServerEndpoint {
         Self::of(reactor, Socket::Here(socket.into()))
     }
     /// Listens on the socket that the process was started with under this number; taken when it listens. Only what has come
-    /// through an exec can be taken, and once: not the standard streams, and nothing that this process has opened to be closed
-    /// at exec, as std opens everything. (A C library may have opened something else: name numbers that were given to you.)
+    /// through an exec can be taken, and once: not the standard streams, and nothing that this process has opened.
     pub fn inherited(reactor: &Reactor, number: RawFd) -> Self {
         Self::of(reactor, Socket::Inherited(number))
     }

@@ -33,7 +33,8 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// panicked) says more than a refusal, that more than a timeout, that more than an address which cannot be reached from here.
 /// Of equals it is the first.
 ///
-/// Names are looked up as they are: one that is not ASCII must be given in its `xn--` form.
+/// A name beyond ASCII is looked up in its `xn--` form (IDNA, UTS #46) with the feature `dns`; without it, it must be given in
+/// that form. One that is no name fails with [`ConnectError::InvalidHost`]: when it is used, as always.
 ///
 /// ```
 /// use std::time::Duration;

@@ -6,6 +6,7 @@
 mod conn;
 mod creator;
 mod decoding;
+mod endpoint;
 mod memory;
 mod read;
 mod spawn_factory;

@@ -92,7 +92,10 @@ impl fmt::Display for TransferStopped {
 impl Error for TransferStopped {}
 
 impl FileSender {
-    /// A file, from its present position on.
+    /// A file, from its present position on. A directory, or a file that is not open for reading, fails when it is sent.
+    ///
+    /// A pipe, a FIFO or a terminal is read, too, and the loop waits for whoever writes to it; one that is not to be waited for
+    /// (`O_NONBLOCK`) fails with [`WouldBlock`](io::ErrorKind::WouldBlock) when it is empty.
     pub fn new(mut file: File) -> Self {
         let source = match file.stream_position() {
             Ok(position) => Source::At(Rc::new(file), position),

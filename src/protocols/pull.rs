@@ -95,8 +95,7 @@ impl<P: Decoder> PullTransport<P> {
     /// once, then `None`. Several who ask are served in the order they came. Cancelled, it takes no message.
     ///
     /// Fails with [`ConnectionClosed`](crate::ConnectionClosed), how the connection broke; with the decoder's error or
-    /// panic, with which the connection is closed; with [`Busy`](crate::error::Busy) for a decoder that reads its own
-    /// connection.
+    /// panic, with which the connection is closed.
     pub fn recv(&self) -> Deferred<Option<P::Item>> {
         self.conn().recv()
     }
@@ -114,7 +113,7 @@ impl<P: Decoder> PullTransport<P> {
         }
     }
     /// One message, as the codec writes it. Otherwise as [`write`](PullTransport::write); fails with what the encoder refuses,
-    /// and nothing is sent then.
+    /// or with [`Busy`](crate::error::Busy) from within the decoder, and nothing is sent then.
     pub fn send<M>(&self, message: M) -> Deferred<()>
     where
         P: Encoder<M>,

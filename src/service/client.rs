@@ -275,7 +275,9 @@ impl Inner {
         let prepare = self.prepare.borrow().clone();
         let Some(prepare) = prepare else { return self.happen(Event::Ready, Some(attempt), None) };
         let preparing = prepare.call(move |prepare| prepare(transport));
-        *self.canceller.borrow_mut() = Some(preparing.canceller());
+        let canceller = preparing.canceller();
+        let was_stopped = attempt != self.attempt.get() || self.phase.get() != Phase::Connecting;
+        *self.canceller.borrow_mut() = Some(canceller.clone());
         let this = Rc::clone(self);
         let _ = preparing.add_both(move |outcome| {
             // When it is stopped meanwhile, the end of the connection is what is waited for.
@@ -286,6 +288,10 @@ impl Inner {
                 }
             }
         });
+        // By what prepares it.
+        if was_stopped {
+            canceller.cancel();
+        }
     }
     fn cancel(&self) {
         let canceller = self.canceller.take();

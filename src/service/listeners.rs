@@ -9,6 +9,7 @@ use crate::endpoint::{Listening, ServerEndpoint};
 use crate::error::{CannotListen, PortError};
 use crate::failure::Result;
 use crate::reactor::Reactor;
+use crate::reactor::driver::unix::{BoundPath, is_stale};
 use crate::transport::Factory;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::cell::{Cell, RefCell};
@@ -17,9 +18,7 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 /// Connections that wait to be accepted.
@@ -34,9 +33,20 @@ pub struct Listeners(Rc<Table>);
 
 #[derive(Default)]
 struct Table {
-    kept: RefCell<HashMap<String, OwnedFd>>,
+    kept: RefCell<HashMap<String, Kept>>,
     /// A successor listens on them: the files of UNIX sockets are its.
     handed_over: Cell<bool>,
+}
+
+/// A duplicate, and the file of a UNIX socket, which is removed with it.
+struct Kept(OwnedFd, Option<BoundPath>);
+impl Kept {
+    /// Its file stays.
+    fn leave(self) {
+        if let Some(file) = self.1 {
+            file.leave();
+        }
+    }
 }
 
 impl Listeners {
@@ -58,11 +68,16 @@ impl Listeners {
     }
     pub(super) fn are_handed_over(&self) {
         self.0.handed_over.set(true);
+        for Kept(_, file) in self.0.kept.borrow_mut().values_mut() {
+            if let Some(file) = file.take() {
+                file.leave();
+            }
+        }
     }
     /// What a successor is to have.
     pub(super) fn hand_over(&self) -> io::Result<Vec<(Role, String, OwnedFd)>> {
         let mut all = Vec::new();
-        for (name, listener) in &*self.0.kept.borrow() {
+        for (name, Kept(listener, _)) in &*self.0.kept.borrow() {
             all.push((Role::Listener, name.clone(), listener.try_clone()?));
         }
         for socket in activated() {
@@ -94,11 +109,6 @@ pub struct ListenersEndpoint {
     path: Option<PathBuf>,
 }
 
-fn is_stale(path: &Path) -> bool {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
-    is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-}
-
 impl ListenersEndpoint {
     fn open(&self) -> io::Result<OwnedFd> {
         if let Some(inherited) = inheritance::take(Role::Listener, &self.at) {
@@ -108,7 +118,7 @@ impl ListenersEndpoint {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         let address = SockAddr::unix(path)?;
         match socket.bind(&address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(Type::STREAM, path) => {
                 std::fs::remove_file(path)?;
                 socket.bind(&address)?;
             }
@@ -134,6 +144,7 @@ impl ListenersEndpoint {
     }
     fn listen_on(&self, listener: OwnedFd, factory: Box<dyn Factory>) -> Result<Listening> {
         let kept = listener.try_clone().map_err(|error| CannotListen::new(&self.at, error))?;
+        let kept = Kept(kept, self.path.clone().map(BoundPath::of));
         let port = self.reactor.listen_tcp(listener, factory)?;
         self.listeners.0.kept.borrow_mut().insert(self.at.clone(), kept);
         let (this, address) = (self.clone(), port.address());
@@ -143,14 +154,11 @@ impl ListenersEndpoint {
         }))
     }
     fn forget(&self) {
-        let table = &self.listeners.0;
-        let kept = table.kept.borrow_mut().remove(&self.at);
-        if kept.is_some()
-            && !table.handed_over.get()
-            && let Some(path) = &self.path
+        let kept = self.listeners.0.kept.borrow_mut().remove(&self.at);
+        if let Some(kept) = kept
+            && self.listeners.0.handed_over.get()
         {
-            // It may be gone already.
-            let _ = std::fs::remove_file(path);
+            kept.leave();
         }
     }
 }

@@ -34,3 +34,11 @@ pub(crate) fn replace_standard(standard: RawFd, with: BorrowedFd<'_>) -> io::Res
     let done = unsafe { libc::dup2(with.as_raw_fd(), standard) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+/// Device and inode of what is open under a number; zeros: nothing. May be called between fork and exec.
+pub(crate) fn identity(fd: RawFd) -> [u64; 2] {
+    let mut about = std::mem::MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: fstat(2) writes one stat to memory of ours, of which zeros are a valid value if it fails.
+    let about = unsafe { if libc::fstat(fd, about.as_mut_ptr()) == 0 { about.assume_init() } else { return [0; 2] } };
+    [about.st_dev as u64, about.st_ino as u64]
+}

@@ -2,10 +2,13 @@
 //!
 //! Called by `transport::process`. What must never happen here: anything in the child but system calls that may be made there;
 //! memory asked for, a lock taken.
+use super::descriptor::identity;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the child does.
 #[derive(Default)]
@@ -21,9 +24,59 @@ pub(crate) struct Plan {
 /// Where there is no close_range(2): descriptors up to this number are looked at one by one.
 const MANY: RawFd = 65_536;
 
+/// How often a start is tried anew because other threads opened and closed descriptors meanwhile.
+const ATTEMPTS: u32 = 1000;
+/// What the child says then. None of the system calls made there gives it.
+const AGAIN: i32 = libc::EALREADY;
+
+/// A number that a descriptor of the child gets, and what this process has there (device and inode) as the child is made.
+struct Place {
+    target: RawFd,
+    before: [AtomicU64; 2],
+}
+
+/// Starts `command` with the plan.
+///
+/// std's child tells by a pipe that it could not exec. The pipe has a number like any other descriptor; should that be one of
+/// the targets, putting ours there would close it, and a start that failed would look like one that did not. So the free ones among
+/// the targets are occupied before std opens the pipe, and the child looks whether there is still what was there: another thread
+/// may have closed it in between, and then the pipe may have its number.
+///
+/// # Errors
+/// The system's, for every step up to exec itself.
+pub(crate) fn start(command: &mut Command, plan: Plan) -> io::Result<Child> {
+    let place = |(_, target): &(OwnedFd, RawFd)| Place { target: *target, before: Default::default() };
+    let places: Arc<[Place]> = plan.descriptors.iter().map(place).collect();
+    prepare(command, plan, Arc::clone(&places));
+    let null = std::fs::File::open("/dev/null")?;
+    let mut attempts = 1;
+    loop {
+        let mut held = Vec::new();
+        for Place { target, before } in &*places {
+            let holds = super::descriptor::duplicate_above(null.as_fd(), *target)?;
+            if holds.as_raw_fd() == *target {
+                held.push(holds);
+            }
+            for (before, is) in before.iter().zip(identity(*target)) {
+                before.store(is, Ordering::Relaxed);
+            }
+        }
+        match command.spawn() {
+            Err(error) if error.raw_os_error() == Some(AGAIN) && attempts < ATTEMPTS => attempts += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Adds the plan to what `command` does in its child. It keeps the sources until the command is dropped.
-pub(crate) fn prepare(command: &mut Command, plan: Plan) {
+fn prepare(command: &mut Command, plan: Plan, places: Arc<[Place]>) {
     let work = move || {
+        for Place { target, before } in &*places {
+            let now = identity(*target);
+            if now != [0; 2] && now != [before[0].load(Ordering::Relaxed), before[1].load(Ordering::Relaxed)] {
+                return Err(io::Error::from_raw_os_error(AGAIN));
+            }
+        }
         close_others_at_exec();
         for (source, target) in &plan.descriptors {
             // SAFETY: dup2(2) takes integers, may be called here, and the child's descriptors are nobody else's.
@@ -37,7 +90,7 @@ pub(crate) fn prepare(command: &mut Command, plan: Plan) {
         }
         Ok(())
     };
-    // SAFETY: the closure only makes system calls that may be made between fork and exec (fcntl, close_range, dup2, sigaction,
+    // SAFETY: the closure only makes system calls that may be made between fork and exec (fstat, fcntl, close_range, dup2, sigaction,
     // sigprocmask, setsid, ioctl), reads memory that was made before the fork, and asks for none: an error is a number.
     unsafe { command.pre_exec(work) };
 }

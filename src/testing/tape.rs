@@ -390,14 +390,16 @@ impl Transport for Near {
             self.0.later(move || drop(producer));
         }
     }
-    fn take_producer(&self) -> Option<transport::Registered> {
+    fn take_producer(&self) -> Option<transport::Taken> {
         let producer = self.0.producer.take()?;
+        let paused = self.0.producer_paused.get();
         self.0.has_producer.set(false);
         self.0.producer_paused.set(false);
-        Some(match producer {
+        let producer = match producer {
             Registered::Push(producer) => transport::Registered::Push(producer),
             Registered::Pull(producer) => transport::Registered::Pull(producer),
-        })
+        };
+        Some(transport::Taken { producer, paused })
     }
     fn peer(&self) -> Address {
         self.0.peer.clone()

@@ -1,5 +1,5 @@
 //! `trait Transport`: what the author of a wire writes. Users hold a `TransportRef`, which forwards to one of these.
-use super::producer::{Producer, PullProducer, Registered};
+use super::producer::{Producer, PullProducer, Taken};
 #[cfg(feature = "tls")]
 use super::tls::{Side, TlsInfo};
 use super::{Address, FilePart, TransportRef};
@@ -135,7 +135,7 @@ pub trait Transport {
     }
     /// Gives the producer up, untold, to who takes this wire's place: `start_tls` registers it again with the layer that it
     /// puts there.
-    fn take_producer(&self) -> Option<Registered> {
+    fn take_producer(&self) -> Option<Taken> {
         self.lower().and_then(TransportRef::take_producer)
     }
     /// The other end.

@@ -77,6 +77,8 @@ struct Inner {
     socket: RefCell<Option<(Socket, Address)>>,
     token: Cell<usize>,
     transport: Cell<Option<TransportRef>>,
+    /// Disconnected while its factory was asked for a protocol.
+    unwanted: Cell<bool>,
 }
 
 pub(super) fn connect(
@@ -115,6 +117,7 @@ fn begin(
         socket: RefCell::default(),
         token: Cell::new(0),
         transport: Cell::new(None),
+        unwanted: Cell::new(false),
     });
     let (slot, generation) = CONNECTORS.with(|connectors| connectors.borrow_mut().insert(Rc::clone(&inner)));
     let name = Connector { slot, generation, thread: PhantomData };
@@ -191,6 +194,8 @@ impl Connector {
         let Some(inner) = self.inner() else { return };
         match inner.transport.get() {
             Some(transport) => transport.lose_connection(),
+            // Its factory is being asked for a protocol, and has the say when it has given one.
+            None if inner.state.get() == State::Connected => inner.unwanted.set(true),
             None => drop(self.stop_connecting()),
         }
     }
@@ -341,15 +346,19 @@ impl Inner {
         self.state.set(State::Connected);
         let token = self.token.get();
         let protocol = self.with_factory("build_protocol", |factory| factory.build_protocol(&peer));
+        let unwanted = self.unwanted.take();
         let protocol = match protocol {
-            Ok(Some(Some(protocol))) => protocol,
+            Ok(Some(Some(protocol))) if !unwanted => protocol,
             other => {
                 self.core.remove_source(token);
                 drop(socket);
-                return self.fail(match other {
-                    Err(failure) => ConnectError::Failed(failure),
+                let reason = match &other {
+                    Err(failure) => ConnectError::Failed(failure.clone()),
+                    Ok(_) if unwanted => ConnectError::Cancelled,
                     Ok(_) => ConnectError::NoProtocol,
-                });
+                };
+                failure::drop_quietly(other);
+                return self.fail(reason);
             }
         };
         let stream = Stream::new(&self.core, socket, token, peer, protocol, Some(Box::new(self.clone())));

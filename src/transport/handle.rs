@@ -189,7 +189,7 @@ impl TransportRef {
             transport.unregister_producer();
         }
     }
-    pub(super) fn take_producer(self) -> Option<super::producer::Registered> {
+    pub(crate) fn take_producer(self) -> Option<super::producer::Taken> {
         wire::transport(self).and_then(|transport| transport.take_producer())
     }
     /// Whether what is written is encrypted: from the start of a connection made by TLS, from `start_tls` on another.

@@ -29,6 +29,15 @@ pub enum Registered {
     /// Writes when asked.
     Pull(Box<dyn PullProducer>),
 }
+/// A producer that a wire has given up: see [`Transport::take_producer`](super::Transport::take_producer).
+#[derive(Debug)]
+pub struct Taken {
+    /// The producer.
+    pub producer: Registered,
+    /// It was told to pause, and not yet to go on: whoever takes it owes it that.
+    pub paused: bool,
+}
+
 impl fmt::Debug for Registered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,6 +1,7 @@
 //! `Protocol`: what a program does with one connection's events. Written by users, called by `wire`.
 use super::TransportRef;
 use crate::error::ConnectionClosed;
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 
 /// One connection's reactions: Twisted's `Protocol`. The reactor owns it; no method is ever entered while another of the
@@ -87,9 +88,24 @@ impl<P: Protocol + ?Sized> Protocol for Box<P> {
     }
 }
 
+/// The first so many refused descriptors of a thread are logged one by one, then one of as many: a peer can send a thousand with
+/// four bytes.
+const REFUSALS_LOGGED: (u64, u64) = (16, 1000);
+
 /// What protocols do with a descriptor that they do not expect.
 pub(crate) fn refuse_descriptor(transport: TransportRef, descriptor: OwnedFd) {
-    let peer = transport.peer();
-    log::warn!(target: "twistlet", "the protocol of the connection with {peer} takes no descriptors: one is closed");
+    thread_local! {
+        static REFUSED: Cell<u64> = const { Cell::new(0) };
+    }
     drop(descriptor);
+    let number = REFUSED.get() + 1;
+    REFUSED.set(number);
+    let (first, every) = REFUSALS_LOGGED;
+    if number <= first || number.is_multiple_of(every) {
+        let peer = transport.peer();
+        log::warn!(
+            target: "twistlet",
+            "the protocol of the connection with {peer} takes no descriptors: one is closed, number {number} on this thread"
+        );
+    }
 }

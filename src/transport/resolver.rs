@@ -1,9 +1,10 @@
 //! Host names: who turns them into addresses, for everything on a reactor that connects by name. `getaddrinfo` on the thread
 //! pool unless a program puts something else there (Twisted's `installNameResolver`).
 //!
-//! `system` is the default, `hosts` a table in front of any other; `transport::dns` has a third. Asked by connectors, endpoints
+//! `international` writes names beyond ASCII as they are asked for, `system` is the default, `hosts` a table in front of any other; `transport::dns` has a third. Asked by connectors, endpoints
 //! and green sockets. What must never happen here: a resolver of the user's run, or dropped, under a borrow.
 mod hosts;
+pub(super) mod international;
 mod system;
 
 pub use hosts::{Hosts, HostsResolver};
@@ -90,7 +91,14 @@ impl Reactor {
     /// look-up up.
     ///
     /// Literal is what std parses: four decimal parts, or IPv6 with or without brackets; a scope (`%eth0`) is left out.
+    ///
+    /// Names beyond ASCII are asked for in their `xn--` form (IDNA) with the feature `dns`; without it, and when they are no
+    /// valid names, they fail with [`ConnectError::InvalidHost`](crate::ConnectError::InvalidHost).
     pub fn resolve(&self, host: &str) -> Deferred<Vec<IpAddr>> {
+        let host = &*match international::ascii(host) {
+            Ok(host) => host,
+            Err(error) => return Deferred::fail(error),
+        };
         if let Some(ip) = literal(host) {
             return Deferred::succeed(vec![ip]);
         }

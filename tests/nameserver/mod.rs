@@ -195,11 +195,18 @@ impl NameServer {
         let script: Script = Rc::new(RefCell::new(script));
         let asked = Rc::new(RefCell::new(Vec::new()));
         let serving = Serving { script, asked: asked.clone() };
-        let port = reactor.listen_udp(at, serving.clone()).expect("a UDP port");
-        let at = port.address().socket().expect("it listens");
-        let line = serving.clone();
-        reactor.listen_tcp(at, move || Session { serving: line.clone(), buffer: Vec::new() }).expect("a TCP port");
-        NameServer { at, port, asked }
+        // Of the ports that are free for UDP not all are for TCP.
+        for _ in 0..50 {
+            let port = reactor.listen_udp(at, serving.clone()).expect("a UDP port");
+            let bound = port.address().socket().expect("it listens");
+            let line = serving.clone();
+            match reactor.listen_tcp(bound, move || Session { serving: line.clone(), buffer: Vec::new() }) {
+                Ok(_) => return NameServer { at: bound, port, asked },
+                Err(failure) if at.port() != 0 => panic!("no TCP port: {failure}"),
+                Err(_) => drop(port.stop_listening()),
+            }
+        }
+        panic!("no port that is free for both");
     }
     /// On some port of this machine.
     pub fn here(reactor: &Reactor, script: impl FnMut(&Asked, Line) + 'static) -> NameServer {

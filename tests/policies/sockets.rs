@@ -74,6 +74,47 @@ fn a_silent_client_is_closed_and_a_talking_one_is_not() {
     });
 }
 
+/// The longest that a client waits for an answer to a `?`, of those that it sends for two seconds. The lengths are those of
+/// the first question, and of the answer to it.
+fn longest_wait(mut stream: TcpStream, question: usize, answer: usize) -> Duration {
+    let begun = std::time::Instant::now();
+    let (mut question, mut answer) = (vec![b'x'; question], vec![0; answer]);
+    let mut longest = Duration::ZERO;
+    while begun.elapsed() < 2 * SECOND {
+        let asked = std::time::Instant::now();
+        stream.write_all(&question).expect("taken");
+        stream.write_all(b"?").expect("taken");
+        stream.read_exact(&mut answer).expect("an answer");
+        longest = longest.max(asked.elapsed());
+        (question, answer) = (Vec::new(), vec![0]);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    longest
+}
+
+#[test]
+fn a_throttle_holds_real_readers_and_producers_back() {
+    // POL-3: half as much again as a second may have is half a second's pause.
+    let answering = |first: usize| {
+        move || {
+            let mut len = first;
+            Probe::new().on_data(move |t: TransportRef, data| {
+                if data.ends_with(b"?") {
+                    let answer = std::io::repeat(b'y').take(std::mem::replace(&mut len, 1) as u64);
+                    drop(twistlet::protocols::FileSender::reading(answer).send(t));
+                }
+            })
+        }
+    };
+    let held_back = Duration::from_millis(400);
+    let read = ThrottlingFactory::new(answering(1)).read_limit(100_000);
+    let waited = serve_client(read, |stream, _| longest_wait(stream, 150_000, 1));
+    assert!(waited >= held_back, "reading: {waited:?}");
+    let written = ThrottlingFactory::new(answering(150_000)).write_limit(100_000);
+    let waited = serve_client(written, |stream, _| longest_wait(stream, 0, 150_000));
+    assert!(waited >= held_back, "writing: {waited:?}");
+}
+
 /// Notes every hook.
 struct Hooks(Log);
 impl Factory for Hooks {

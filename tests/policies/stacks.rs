@@ -123,6 +123,30 @@ fn stack(policies: &[Policy], mut inner: Box<dyn Factory>) -> Box<dyn Factory> {
     inner
 }
 
+/// POL-1: each of them, and all of them, is a stream like any other.
+#[test]
+fn a_policy_owes_its_protocol_what_every_stream_does() {
+    use Policy::*;
+    watch_log();
+    let all = [Total, ByPeer, Timeout, Throttle, Traffic, Wrapping];
+    let alone = all.iter().map(std::slice::from_ref);
+    for policies in alone.chain([&all[..]]) {
+        twistlet::testing::check_stream(|client, server| {
+            let wrapped = |protocol| {
+                let mut protocol = Some(protocol);
+                let once = twistlet::from_fn(move |_: &twistlet::Address| protocol.take());
+                stack(policies, Box::new(once)).build_protocol(&peer(1)).expect("the first")
+            };
+            let clock = Clock::new();
+            let pump = twistlet::testing::connect(wrapped(client), wrapped(server), &clock);
+            Ok(move || {
+                pump.pump();
+            })
+        });
+    }
+    logged();
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Deliver(u8, u8),

@@ -62,10 +62,8 @@ pub fn block_on_future<F: Future>(future: F) -> Result<F::Output> {
         if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return Ok(output);
         }
-        if Arc::strong_count(&bell) == 2 {
-            // Nobody has kept the waker, and nobody ever will.
-            sleeper.is_woken_here_only();
-        }
+        // When nobody has kept the waker of this poll, nobody ever will.
+        sleeper.is_woken_here_only(Arc::strong_count(&bell) == 2);
         sleeper.park("a future", None)?;
     }
 }

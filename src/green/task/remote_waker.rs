@@ -105,9 +105,9 @@ impl Sleeper {
     fn with(node: Arc<Node>) -> Sleeper {
         Sleeper { node, only_here: Cell::new(false), stays: PhantomData }
     }
-    /// Nobody on another thread can wake it: where nobody here can either, it is a deadlock.
-    pub(in crate::green) fn is_woken_here_only(&self) {
-        self.only_here.set(true);
+    /// Whether nobody on another thread can end the next wait: where nobody here can either, it is a deadlock.
+    pub(in crate::green) fn is_woken_here_only(&self, only_here: bool) {
+        self.only_here.set(only_here);
     }
     fn plain() -> Sleeper {
         let home = Home::Plain { lock: Mutex::new(()), bell: Condvar::new() };

@@ -221,7 +221,7 @@ impl<T> JoinHandle<T> {
                 Err(failure) => return Err(Box::new(failure)),
             };
             if is_here {
-                sleeper.is_woken_here_only();
+                sleeper.is_woken_here_only(true);
             }
             if let Some(outcome) = self.packet.take(Some(sleeper.waker())) {
                 return outcome;

@@ -143,6 +143,10 @@ impl Conn {
         })
     }
 
+    /// Whether the connection has ended, both directions of it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.end.borrow().is_some()
+    }
     /// Whether no more input will come, for whatever reason.
     pub(super) fn is_over(&self) -> bool {
         self.over.borrow().is_some()

@@ -39,7 +39,7 @@ impl<D: Decoder> GreenClientCreator<D> {
     /// Until connected. Interrupted, no connection is left behind.
     #[track_caller]
     pub fn connect_tcp(&self, to: impl Into<Destination>) -> Result<GreenTransport<D>> {
-        self.connect(|protocol| self.reactor.connect_protocol(to, protocol))
+        self.make(|protocol| self.reactor.connect_protocol(to, protocol))
     }
     /// Connects to a path of the file system.
     ///
@@ -50,7 +50,7 @@ impl<D: Decoder> GreenClientCreator<D> {
     /// Until connected.
     #[track_caller]
     pub fn connect_unix(&self, path: impl Into<UnixPath>) -> Result<GreenTransport<D>> {
-        self.connect(|protocol| self.reactor.connect_protocol_unix(path, protocol))
+        self.make(|protocol| self.reactor.connect_protocol_unix(path, protocol))
     }
     /// Connects by TCP and TLS, and returns when the handshake is done. `side` is a
     /// [`ClientConfig`](crate::transport::tls::ClientConfig), whose server must be whom `to` names, or one with
@@ -72,7 +72,7 @@ impl<D: Decoder> GreenClientCreator<D> {
         use crate::transport::tls::{TlsProtocol, host_of};
         let to = to.into();
         let side = side.into().or_named(host_of(&to));
-        let conn = self.connect(|protocol| self.reactor.connect_protocol(to, TlsProtocol::new(side, protocol)))?;
+        let conn = self.make(|protocol| self.reactor.connect_protocol(to, TlsProtocol::new(side, protocol)))?;
         match conn.conn.wait_secure()? {
             Ok(()) => Ok(conn),
             Err(failure) => Err(crate::error::ConnectError::Tls(failure).into()),
@@ -101,7 +101,7 @@ impl<D: Decoder> GreenClientCreator<D> {
     /// Until it has started. Interrupted, it is killed.
     #[track_caller]
     pub fn connect_process(&self, command: impl Into<Command>) -> Result<GreenTransport<D>> {
-        self.connect(|protocol| self.reactor.connect_process(command, protocol))
+        self.make(|protocol| self.reactor.connect_process(command, protocol))
     }
     /// Standard input and output; see [`Reactor::stdio`](crate::Reactor::stdio).
     ///
@@ -132,7 +132,7 @@ impl<D: Decoder> GreenClientCreator<D> {
         Ok(GreenTransport::with_handle(handle, (self.decoder)()))
     }
     #[track_caller]
-    fn connect(&self, connect: impl FnOnce(GreenProtocol) -> Deferred<TransportRef>) -> Result<GreenTransport<D>> {
+    fn make(&self, connect: impl FnOnce(GreenProtocol) -> Deferred<TransportRef>) -> Result<GreenTransport<D>> {
         // From here on somebody owns the connection, and closes it should the decoder panic.
         let handle = Rc::new(Handle(Conn::new()));
         block_on(connect(GreenProtocol::new(&handle.0)))?;

@@ -5,7 +5,7 @@
 use super::wrapper::{Layer, Wrapper};
 use crate::error::ConnectionClosed;
 use crate::failure::Failure;
-use crate::transport::{Producer, Protocol, PullProducer, Transport, TransportRef, Wire};
+use crate::transport::{Producer, Protocol, PullProducer, Taken, Transport, TransportRef, Wire};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -143,5 +143,8 @@ impl<W: Wrapper> Transport for Middle<W> {
     }
     fn unregister_producer(&self) {
         self.wrapper.unregister_producer(self.layer.get());
+    }
+    fn take_producer(&self) -> Option<Taken> {
+        self.wrapper.take_producer(self.layer.get())
     }
 }

@@ -11,7 +11,7 @@ use super::wrapper::{Layer, Wrapper};
 use crate::address::Address;
 use crate::clock::{Clock, DelayedCall};
 use crate::error::{ConnectError, ConnectionClosed};
-use crate::transport::{ClientFactory, Connector, Factory, Producer, Protocol, PullProducer, TransportRef};
+use crate::transport::{ClientFactory, Connector, Factory, Producer, Protocol, PullProducer, Taken, TransportRef};
 use bytes::Bytes;
 use gate::Gate;
 use std::cell::{Cell, RefCell};
@@ -212,8 +212,8 @@ impl Shared {
             match direction {
                 Direction::Writing => gate.throttle(layer, on),
                 Direction::Reading if on => layer.lower().pause_producing(),
-                // Unless the protocol has paused it, too.
-                Direction::Reading if !layer.upper().is_paused() => layer.lower().resume_producing(),
+                // Unless it is paused by who stands above, too: the protocol, or TLS that `start_tls` has put there.
+                Direction::Reading if !gate.has_paused() => layer.lower().resume_producing(),
                 Direction::Reading => {}
             }
         }
@@ -251,7 +251,12 @@ impl Wrapper for Throttled {
         self.shared.write.count(parts.iter().map(|part| part.len()).sum());
         layer.lower().write_vectored(parts);
     }
+    fn pause_producing(&self, layer: Layer) {
+        self.gate.set_paused(true);
+        layer.lower().pause_producing();
+    }
     fn resume_producing(&self, layer: Layer) {
+        self.gate.set_paused(false);
         if !self.shared.read.throttled.get() {
             layer.lower().resume_producing();
         }
@@ -264,5 +269,8 @@ impl Wrapper for Throttled {
     }
     fn unregister_producer(&self, layer: Layer) {
         self.gate.unregister(layer);
+    }
+    fn take_producer(&self, layer: Layer) -> Option<Taken> {
+        self.gate.take(layer)
     }
 }

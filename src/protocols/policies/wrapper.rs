@@ -2,7 +2,7 @@
 //! `layered`, which make a protocol and a transport of it.
 use crate::error::ConnectionClosed;
 use crate::failure::{Failure, Result};
-use crate::transport::{Producer, PullProducer, TransportRef, Wire};
+use crate::transport::{Producer, PullProducer, Taken, TransportRef, Wire};
 use bytes::Bytes;
 use std::fmt;
 use std::io::IoSlice;
@@ -102,6 +102,11 @@ pub trait Wrapper: 'static {
     fn unregister_producer(&self, layer: Layer) {
         layer.lower().unregister_producer();
     }
+    /// `start_tls` puts a layer under the wrapped protocol and takes its producer, untold, to register it with that layer. To be
+    /// overridden by whoever overrides the registration and keeps the producer.
+    fn take_producer(&self, layer: Layer) -> Option<Taken> {
+        layer.take_producer()
+    }
 }
 
 /// Where a [`Wrapper`] stands. `Copy`, so that its timers simply capture it.
@@ -147,6 +152,10 @@ impl Layer {
     #[track_caller]
     pub fn register_pull_producer(self, producer: Box<dyn PullProducer>) {
         self.lower.register_pull_producer(Pull { producer, upper: self.upper });
+    }
+    /// Takes the producer that the wire below has.
+    pub fn take_producer(self) -> Option<Taken> {
+        self.lower.take_producer()
     }
     /// The panic of the wrapped protocol, already logged, has ended the wire above: so it goes with the one below.
     #[inline]

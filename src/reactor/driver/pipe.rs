@@ -31,6 +31,8 @@ pub(crate) struct End {
     blocked: bool,
     /// Which standard stream of the process it stands for, and what takes its place: whoever has the other end is to see it.
     standard: Option<(RawFd, File)>,
+    /// It has been a stream; when it could not become one, the standard stream stays.
+    used: Cell<bool>,
 }
 
 impl End {
@@ -43,7 +45,7 @@ impl End {
         }
         let file = File::from(fd);
         let terminal = file.is_terminal();
-        Ok(End { file, watched: Cell::new(false), terminal, blocked, standard: None })
+        Ok(End { file, watched: Cell::new(false), terminal, blocked, standard: None, used: Cell::new(false) })
     }
     /// A standard stream of the process, 0 or 1, under a descriptor of our own. A terminal or a pipe is opened anew where that is
     /// possible, so that the flag is ours alone and the process may print, and the shell read, as before.
@@ -71,7 +73,14 @@ impl End {
         }
         if kind.is_file() || kind.is_dir() || kind.is_block_device() {
             let terminal = false;
-            return Ok(End { file, watched: Cell::new(false), terminal, blocked: false, standard: None });
+            return Ok(End {
+                file,
+                watched: Cell::new(false),
+                terminal,
+                blocked: false,
+                standard: None,
+                used: Cell::new(false),
+            });
         }
         let mut end = End::new(file.into())?;
         end.stand_for(number, kind.is_fifo() || kind.is_socket())?;
@@ -96,7 +105,7 @@ impl Drop for End {
         if self.blocked {
             let _ = socket2::SockRef::from(&self.file).set_nonblocking(false);
         }
-        if let Some((number, null)) = &self.standard {
+        if let Some((number, null)) = self.standard.as_ref().filter(|_| self.used.get()) {
             let _ = sys::descriptor::replace_standard(*number, null.as_fd());
         }
     }
@@ -123,12 +132,15 @@ impl Pipe {
                 if one { driver.register(&mut source, token) } else { driver.register_readable(&mut source, token) };
             reader.registered(outcome, files)?;
         }
-        if let Some(writer) = writer.filter(|_| !one) {
+        if let Some(writer) = writer.as_ref().filter(|_| !one) {
             let outcome = driver.register_writable(&mut mio::unix::SourceFd(&writer.fd()), token);
             if let Err(error) = writer.registered(outcome, files) {
                 self.deregister(driver);
                 return Err(error);
             }
+        }
+        for end in self.reader.iter().chain(&writer) {
+            end.used.set(true);
         }
         Ok(())
     }

@@ -32,6 +32,16 @@ pub(crate) struct BoundPath {
     #[allow(dead_code, reason = "it is there to be dropped")]
     lock: Option<Lock>,
 }
+impl BoundPath {
+    /// Of a socket that is bound there already.
+    pub(crate) fn of(path: PathBuf) -> Self {
+        BoundPath { inode: inode(&path), path, lock: None }
+    }
+    /// Somebody else removes it.
+    pub(crate) fn leave(mut self) {
+        self.inode = None;
+    }
+}
 impl Drop for BoundPath {
     fn drop(&mut self) {
         if self.inode.is_some() && inode(&self.path) == self.inode {
@@ -94,8 +104,8 @@ fn restrict(socket: socket2::Socket, mode: u32) -> socket2::Socket {
     OwnedFd::from(file).into()
 }
 
-/// A socket file nobody serves any more: its server died without removing it.
-fn is_stale(kind: Type, path: &Path) -> bool {
+/// A socket file nobody serves any more: its server died without removing it. Does not wait for one that lives and is busy.
+pub(crate) fn is_stale(kind: Type, path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|data| data.file_type().is_socket());
     let refused = || -> io::Result<bool> {
         let connected = socket(kind)?.connect(&SockAddr::unix(path)?);

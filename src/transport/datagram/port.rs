@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes received before others get their turn.
 const BATCH: usize = 256 * 1024;
-/// What a datagram counts at least: empty ones are work too.
-const LEAST: usize = 64;
+/// What a datagram counts at least, which is what it costs: empty ones are work too.
+const LEAST: usize = 512;
 /// A socket whose receiving fails for want of something is tried again after this long.
 const RETRY: Duration = Duration::from_millis(100);
 /// Complaints are logged no more often than this.
@@ -52,6 +52,8 @@ pub(super) struct Port {
     /// `start_protocol` returned, so `stop_protocol` is due.
     started: Cell<bool>,
     again: Cell<bool>,
+    /// A timer is set for the next try.
+    retries: Cell<bool>,
     refusal_due: Cell<bool>,
     stopped: RefCell<Vec<Promise<()>>>,
     complained: Cell<Option<Instant>>,
@@ -138,6 +140,7 @@ fn open(
         state: Cell::new(State::Open),
         started: Cell::new(false),
         again: Cell::new(false),
+        retries: Cell::new(false),
         refusal_due: Cell::new(false),
         stopped: RefCell::default(),
         complained: Cell::new(None),
@@ -340,10 +343,14 @@ impl Port {
                 "the datagram port at {} cannot receive: {error}: trying again", self.address()
             );
         }
-        let (core, token) = (Rc::downgrade(&self.core), self.token);
+        if self.retries.replace(true) {
+            return;
+        }
+        let name = self.name.get();
         let again = move || {
-            if let Some(core) = core.upgrade() {
-                core.dispatch_again(token);
+            if let Some(port) = name.and_then(DatagramPort::port) {
+                port.retries.set(false);
+                port.core.dispatch_again(port.token);
             }
         };
         self.core.schedule(RETRY, Box::new(again));

@@ -122,11 +122,16 @@ impl fmt::Display for DnsError {
             Self::TimedOut { name, after } => {
                 write!(
                     f,
-                    "looking {name} up: no name server answered in {after:?}; are those in /etc/resolv.conf reachable?"
+                    "looking {name} up: no name server answered in {after:?}; is there a network, and does /etc/resolv.conf, or \
+                     the program's configuration, name the right ones?"
                 )
             }
             Self::Unreachable { name } => {
-                write!(f, "looking {name} up: no name server could be reached; are those in /etc/resolv.conf right?")
+                write!(
+                    f,
+                    "looking {name} up: no name server could be reached; is there a network, and does /etc/resolv.conf, or the \
+                     program's configuration, name the right ones?"
+                )
             }
             Self::TooManyAliases { name } => write!(f, "the name {name} is an alias of too many others, or of itself"),
             Self::InvalidName { name } => write!(f, "{name:?} is no domain name"),

@@ -23,6 +23,9 @@ const MOST_OPEN: usize = 4;
 /// Ports drawn before the choice is left to the system.
 const PORT_DRAWS: usize = 8;
 const LOWEST_PORT: u16 = 1024;
+/// Wrong answers that one try listens to. So many datagrams with the server's address are somebody's who guesses: then it is
+/// asked by TCP, where nobody can. On TCP they are the server's own.
+const MOST_STRAY: u32 = 64;
 
 /// Where an answer may come from.
 enum Wire {
@@ -37,6 +40,8 @@ struct Try {
     server: SocketAddr,
     extended: bool,
     wire: Wire,
+    /// How much was heard that was no answer.
+    stray: u32,
 }
 
 /// How it is sent.
@@ -151,7 +156,7 @@ impl Exchange {
             }
         };
         let mut open = self.open.borrow_mut();
-        open.push(Try { number, id, server, extended: way.extended, wire });
+        open.push(Try { number, id, server, extended: way.extended, wire, stray: 0 });
         let oldest = if open.len() > MOST_OPEN { Some(open.remove(0)) } else { None };
         drop(open);
         oldest.into_iter().for_each(Try::close);
@@ -205,8 +210,7 @@ impl Exchange {
         });
         let Some((id, server, extended, true)) = asked else { return };
         let Some(reply) = self.question.read(id, bytes) else {
-            log::debug!(target: "twistlet", "not an answer to the question about {}: {} bytes", self.question.name, bytes.len());
-            return;
+            return self.heard_stray(number, server, Way { stream: true, extended }, from.is_some());
         };
         let is_datagram = from.is_some();
         match reply {
@@ -218,6 +222,25 @@ impl Exchange {
             Reply::NoExtensions => self.failed(number, Some(Some(1))),
             Reply::Failed(code) => self.failed(number, Some(code)),
             reply => self.finish(Ok(reply)),
+        }
+    }
+    /// Something that is no answer: passed over, but not for ever.
+    fn heard_stray(self: &Rc<Self>, number: u32, server: SocketAddr, way: Way, is_datagram: bool) {
+        let mut open = self.open.borrow_mut();
+        let Some(asked) = open.iter_mut().find(|it| it.number == number) else { return };
+        asked.stray += 1;
+        if asked.stray < MOST_STRAY {
+            return;
+        }
+        drop(open);
+        log::debug!(target: "twistlet", "{server} is heard to give many wrong answers about {}", self.question.name);
+        if !is_datagram {
+            self.failed(number, Some(None));
+        } else if number == self.made.get() {
+            self.ask_again(number, server, way);
+        } else {
+            // Another try is under way.
+            self.close_try(number);
         }
     }
     /// Puts the question to the same server in another way.
@@ -242,6 +265,17 @@ impl Exchange {
         if number == self.made.get() {
             self.stop_timer();
             self.advance();
+        }
+    }
+    /// As [`failed`](Exchange::failed), for want of a socket.
+    pub(super) fn without_socket(self: &Rc<Self>, number: u32, failure: Failure) {
+        if self.open.borrow().iter().any(|it| it.number == number) {
+            self.faults.borrow_mut().socket = Some(failure);
+            self.close_try(number);
+            if number == self.made.get() {
+                self.stop_timer();
+                self.advance();
+            }
         }
     }
     /// The stream of a try is there.

@@ -1,12 +1,17 @@
 //! Host names by DNS alone: completed with the searched domains, IPv6 and IPv4 addresses asked for together.
 use super::{Client, DnsError, name};
-use crate::deferred::{Deferred, list};
+use crate::clock::DelayedCall;
+use crate::deferred::{Canceller, Deferred, list};
 use crate::failure::{Failure, Result};
 use crate::transport::resolver::Resolver;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
+use std::time::Duration;
 
-/// Asks for IPv6 and IPv4 addresses at once, and gives the former first. A name with fewer dots than configured is completed with
+/// Asks for IPv6 and IPv4 addresses at once, and gives the former first; once there are addresses of one kind, those of the other
+/// have 500 ms left to come. A name with fewer dots than configured is completed with
 /// the searched domains first and tried as it is last, any other the other way round; a dot at its end says that it is complete.
 /// `localhost` is this machine, and not asked about. Of /etc/hosts it knows nothing: put
 /// [`Hosts::system`](crate::transport::resolver::Hosts::system) before it where that matters.
@@ -54,9 +59,18 @@ impl Client {
     }
 
     fn addresses(&self, name: &str) -> Deferred<Vec<IpAddr>> {
-        let v6 = self.lookup_aaaa(name).add_callback(|ips| Ok(ips.into_iter().map(IpAddr::from).collect::<Vec<_>>()));
-        let v4 = self.lookup_a(name).add_callback(|ips| Ok(ips.into_iter().map(IpAddr::from).collect::<Vec<_>>()));
-        list([v6, v4]).add_callback(|both| {
+        let (v6, v4) = (self.lookup_aaaa(name), self.lookup_a(name));
+        let patience = Rc::new(Cell::new(None));
+        let [v6_first, v4_first] = [v4.canceller(), v6.canceller()].map(|other| self.hurry(&patience, other));
+        let v6 = v6.add_callback(move |ips| Ok(v6_first(ips.into_iter().map(IpAddr::from).collect())));
+        let v4 = v4.add_callback(move |ips| Ok(v4_first(ips.into_iter().map(IpAddr::from).collect())));
+        let both = list([v6, v4]).add_both(move |both: Result<_>| {
+            if let Some(timer) = patience.take() {
+                timer.cancel();
+            }
+            both
+        });
+        both.add_callback(|both| {
             let (mut found, mut failures) = (Vec::new(), Vec::new());
             for outcome in both {
                 match outcome {
@@ -66,6 +80,28 @@ impl Client {
             }
             if found.is_empty() { Err(worst(failures)) } else { Ok(found) }
         })
+    }
+}
+
+/// How long addresses of one kind wait for those of the other: there are name servers that never answer about IPv6.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+impl Client {
+    /// What becomes of the addresses of one kind: if they are the first that are there, `other` is given up after a while.
+    fn hurry(
+        &self,
+        patience: &Rc<Cell<Option<DelayedCall>>>,
+        other: Canceller,
+    ) -> impl FnOnce(Vec<IpAddr>) -> Vec<IpAddr> + use<> {
+        let (reactor, patience) = (self.0.reactor, Rc::clone(patience));
+        move |ips| {
+            if let Some(timer) = patience.take() {
+                timer.cancel();
+            } else {
+                patience.set(Some(reactor.call_later(PATIENCE, move || other.cancel())));
+            }
+            ips
+        }
     }
 }
 

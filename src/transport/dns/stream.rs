@@ -2,7 +2,7 @@
 //! pieces the network makes of it.
 use super::exchange::Exchange;
 use crate::deferred::Canceller;
-use crate::error::ConnectionClosed;
+use crate::error::{ConnectError, ConnectionClosed};
 use crate::reactor::Reactor;
 use crate::transport::{Destination, Protocol, TransportRef};
 use std::net::SocketAddr;
@@ -43,7 +43,13 @@ pub(super) fn dial(
     let _ = connected.add_both(move |outcome| {
         if let (Err(failure), Some(exchange)) = (outcome, exchange.upgrade()) {
             log::debug!(target: "twistlet", "the name server {server} was not reached by TCP: {failure}");
-            exchange.failed(number, None);
+            match failure.check() {
+                // Not for want of a server.
+                Some(ConnectError::Os { code: libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM, .. }) => {
+                    exchange.without_socket(number, failure);
+                }
+                _ => exchange.failed(number, None),
+            }
         }
     });
     Line::Connecting(canceller)

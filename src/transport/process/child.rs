@@ -20,7 +20,7 @@ use std::cell::{Cell, Ref, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::process::{Child, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
@@ -156,8 +156,12 @@ fn launch(command: Command) -> io::Result<Launched> {
         // A program may count on it that they are open.
         fds.entry(fd).or_insert(ChildFd::Null);
     }
-    let least = fds.keys().max().copied().unwrap_or(0).max(2) + 1;
-    let mut reserved = Vec::new();
+    let (lowest, highest) = (fds.keys().next().copied(), fds.keys().next_back().copied());
+    if lowest.is_some_and(|fd| fd < 0) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a descriptor has no negative number"));
+    }
+    // What is above the system's limit is refused by it.
+    let least = highest.unwrap_or(2).max(2).saturating_add(1);
     for (fd, what) in fds {
         let theirs = match what {
             ChildFd::Write => {
@@ -178,33 +182,15 @@ fn launch(command: Command) -> io::Result<Launched> {
             }
             ChildFd::Inherit => {
                 set_standard(&mut inner, fd, Stdio::inherit());
-                reserved.push(None);
                 continue;
             }
         };
         match fd {
-            0..=2 => {
-                set_standard(&mut inner, fd, theirs.into());
-                reserved.push(None);
-            }
-            3.. => {
-                plan.descriptors.push((sys::descriptor::duplicate_above(theirs.as_fd(), least)?, fd));
-                reserved.push(Some(fd));
-            }
-            _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "a descriptor has no negative number")),
+            0..=2 => set_standard(&mut inner, fd, theirs.into()),
+            _ => plan.descriptors.push((sys::descriptor::duplicate_above(theirs.as_fd(), least)?, fd)),
         }
     }
-    // std opens a descriptor of its own, by which the child tells of errors: it must not have one of these numbers.
-    let null = null()?;
-    let mut placeholders = Vec::new();
-    for fd in reserved.into_iter().flatten() {
-        let place = sys::descriptor::duplicate_above(null.as_fd(), fd)?;
-        if place.as_raw_fd() == fd {
-            placeholders.push(place);
-        }
-    }
-    sys::spawn::prepare(&mut inner, plan);
-    let child = inner.spawn()?;
+    let child = sys::spawn::start(&mut inner, plan)?;
     Ok(Launched { child, pipes, terminal: ours })
 }
 fn set_standard(command: &mut std::process::Command, fd: RawFd, stream: Stdio) {

@@ -92,6 +92,9 @@ impl Reactor {
 fn abort(process: ProcessRef) {
     // It has ended, or nothing can be done.
     let _ = process.kill();
+    abort_pipes(process);
+}
+fn abort_pipes(process: ProcessRef) {
     for fd in 0..=2 {
         if let Some(pipe) = process.pipe(fd) {
             pipe.abort_connection();
@@ -119,6 +122,9 @@ impl State {
     fn close(&self) {
         if self.closing.replace(true) {
             return;
+        }
+        if !self.process.is_running() {
+            return abort_pipes(self.process);
         }
         self.pipe(0).lose_connection();
         self.process.resume_producing();
@@ -201,6 +207,17 @@ impl Bridge {
     fn is_closing(&self) -> bool {
         self.state.as_ref().is_none_or(|state| state.closing.get())
     }
+    /// Tells the protocol; a panic ends the wire, and then the child is not to go on without it.
+    fn tell(&mut self, call: impl FnOnce(&Wire)) {
+        let Some(wire) = self.wire.as_ref().filter(|_| !self.is_closing()) else { return };
+        call(wire);
+        if !wire.transport().is_connected() {
+            self.wire = None;
+            if let Some(state) = &self.state {
+                state.close();
+            }
+        }
+    }
 }
 
 impl ProcessProtocol for Bridge {
@@ -235,18 +252,7 @@ impl ProcessProtocol for Bridge {
         }
     }
     fn out_received(&mut self, _process: ProcessRef, data: &[u8]) {
-        if self.is_closing() {
-            return;
-        }
-        if let Some(wire) = &self.wire
-            && wire.try_deliver(data).is_err()
-        {
-            // The wire has ended with the panic.
-            self.wire = None;
-            if let Some(state) = &self.state {
-                state.close();
-            }
-        }
+        self.tell(|wire| wire.deliver(data));
     }
     fn err_received(&mut self, process: ProcessRef, data: &[u8]) {
         let (program, text) = (&self.program, String::from_utf8_lossy(data));
@@ -255,13 +261,15 @@ impl ProcessProtocol for Bridge {
         }
     }
     fn in_connection_lost(&mut self, _process: ProcessRef) {
-        if let Some(wire) = self.wire.as_ref().filter(|_| !self.is_closing()) {
-            wire.deliver_write_lost();
-        }
+        self.tell(Wire::deliver_write_lost);
     }
     fn out_connection_lost(&mut self, _process: ProcessRef) {
-        if let Some(wire) = self.wire.as_ref().filter(|_| !self.is_closing()) {
-            wire.deliver_read_lost();
+        self.tell(Wire::deliver_read_lost);
+    }
+    fn process_exited(&mut self, process: ProcessRef, _reason: &ExitReason) {
+        if self.is_closing() {
+            // A process that it has started may have its pipes for ever, and nobody wants what comes from there.
+            abort_pipes(process);
         }
     }
     fn process_ended(&mut self, _process: ProcessRef, reason: &ExitReason) {

@@ -1,5 +1,5 @@
 //! `Hosts`: names with addresses by decree, in the syntax of /etc/hosts, and the resolver that looks there first.
-use super::Resolver;
+use super::{Resolver, international};
 use crate::deferred::Deferred;
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,7 +10,8 @@ use std::path::Path;
 /// The most of a hosts file that is read; block lists of a million names have been seen.
 const LARGEST_FILE: u64 = 64 * 1024 * 1024;
 
-/// Names and their addresses. Names are compared without regard to case, or to a dot at their end.
+/// Names and their addresses. Names are compared without regard to case, or to a dot at their end; with the feature `dns`, a
+/// name beyond ASCII is the same as its `xn--` form.
 ///
 /// ```
 /// use twistlet::transport::resolver::Hosts;
@@ -25,6 +26,8 @@ pub struct Hosts {
 }
 
 fn key(name: &str) -> String {
+    // A name that is none is nobody's.
+    let name = &*international::ascii(name).unwrap_or(name.into());
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 

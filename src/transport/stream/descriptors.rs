@@ -1,5 +1,6 @@
 //! Descriptors that travel with a UNIX stream's bytes: one beside each of the first bytes that wait, and those that arrive.
 //! Whatever becomes of the connection, each is given to somebody or closed.
+use super::output::is_want_of_room;
 use super::{BLOCKED, HIGH_WATER, Stream, wire};
 use crate::error::{ConnectionClosed, DescriptorOverrun};
 use crate::failure::Failure;
@@ -46,6 +47,10 @@ impl Stream {
                     return false;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_want_of_room(&error) => {
+                    self.wait_for_room();
+                    return false;
+                }
                 Err(error) => {
                     self.end(ConnectionClosed::from_io(&error));
                     return false;

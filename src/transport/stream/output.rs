@@ -4,6 +4,19 @@ use super::{
 };
 use crate::error::ConnectionClosed;
 use crate::failure;
+use crate::reactor::driver::Readiness;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// When the system has no room of its own for output, it does not say when there is some again: it is tried after this long.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Not the connection failed: the system has no memory for its output, or as many descriptors are on their way between processes
+/// as one user may have.
+pub(super) fn is_want_of_room(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ETOOMANYREFS))
+}
 
 impl Stream {
     /// Sends what waits. Returns whether nothing is left and the connection still lives.
@@ -42,11 +55,29 @@ impl Stream {
                 self.set(BLOCKED);
                 false
             }
+            Err(error) if is_want_of_room(&error) => {
+                self.wait_for_room();
+                false
+            }
             Err(error) => {
                 self.write_failed(&error);
                 false
             }
         }
+    }
+
+    /// As blocked as by a full socket, but no event will end it.
+    pub(super) fn wait_for_room(&self) {
+        self.set(BLOCKED);
+        let (core, token) = (Rc::downgrade(&self.core), self.token);
+        let again = move || {
+            if let Some(core) = core.upgrade()
+                && let Some(stream) = core.source(token)
+            {
+                stream.ready(&core, Readiness::WRITABLE);
+            }
+        };
+        self.core.schedule(RETRY, Box::new(again));
     }
 
     /// Calls the producer, which may unregister itself or write meanwhile.

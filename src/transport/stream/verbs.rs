@@ -1,5 +1,6 @@
 //! What a `TransportRef` does to a stream: state changes and requests for a flush. Nothing here runs user code or ends the
 //! connection; that is `flush`'s.
+use super::output::is_want_of_room;
 use super::{
     ABORTING, ADOPTED, BLOCKED, DISCONNECTING, EOF, FAILING, FAULTY, LOST, PAUSED, PRODUCER, PRODUCER_PAUSED, READABLE,
     Stream, WRITE_LOSING,
@@ -11,7 +12,7 @@ use crate::failure::Failure;
 use crate::reactor::Reactor;
 use crate::reactor::driver::Socket;
 use crate::transport::outbox::SHARE;
-use crate::transport::producer::{Producer, PullProducer, Registered, stop_soon};
+use crate::transport::producer::{Producer, PullProducer, Registered, Taken, stop_soon};
 use crate::transport::{Address, FilePart, Transport};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
@@ -57,7 +58,7 @@ impl Transport for Stream {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.set(BLOCKED),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted || is_want_of_room(&error) => {}
                 // The flush comes to the same error, and may end the write side alone.
                 Err(_) if self.has(ADOPTED) => {}
                 Err(error) => {
@@ -99,7 +100,7 @@ impl Transport for Stream {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.set(BLOCKED),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted || is_want_of_room(&error) => {}
                 Err(_) if self.has(ADOPTED) => {}
                 Err(error) => {
                     drop(out);
@@ -230,11 +231,12 @@ impl Transport for Stream {
             self.flush_soon();
         }
     }
-    fn take_producer(&self) -> Option<Registered> {
+    fn take_producer(&self) -> Option<Taken> {
         let producer = self.producer.take()?;
+        let paused = self.has(PRODUCER_PAUSED);
         self.clear(PRODUCER | PRODUCER_PAUSED);
         self.flush_soon();
-        Some(producer)
+        Some(Taken { producer, paused })
     }
     fn peer(&self) -> Address {
         self.peer.clone()

@@ -1,6 +1,7 @@
 //! `Side`: which part a wire plays in a handshake, and with what. Makes rustls's state machine.
 use super::{ClientConfig, ServerConfig, TlsError};
 use crate::address::Address;
+use crate::transport::resolver::international;
 use rustls::Connection;
 use rustls::pki_types::ServerName;
 use std::net::IpAddr;
@@ -84,6 +85,8 @@ fn server_name(text: &str) -> Result<ServerName<'static>, TlsError> {
     if let Ok(ip) = bare.parse::<IpAddr>() {
         return Ok(ServerName::from(ip));
     }
-    let name = bare.strip_suffix('.').unwrap_or(bare);
-    ServerName::try_from(name.to_owned()).map_err(|_| TlsError::InvalidName(text.to_owned()))
+    let invalid = || TlsError::InvalidName(text.to_owned());
+    let name = international::ascii(bare).map_err(|_| invalid())?;
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    ServerName::try_from(name.to_owned()).map_err(|_| invalid())
 }

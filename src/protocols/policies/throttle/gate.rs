@@ -5,15 +5,10 @@
 //! never from a method of a transport.
 use crate::failure;
 use crate::protocols::policies::Layer;
-use crate::transport::{Producer, PullProducer, TransportRef};
+use crate::transport::{Producer, PullProducer, Registered, Taken, TransportRef};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
-
-enum Registered {
-    Push(Box<dyn Producer>),
-    Pull(Box<dyn PullProducer>),
-}
 
 pub(super) struct Gate {
     producer: RefCell<Option<Registered>>,
@@ -25,6 +20,8 @@ pub(super) struct Gate {
     told: Cell<bool>,
     /// The wire has asked a pull producer in vain.
     asked: Cell<bool>,
+    /// Who stands above wants nothing read.
+    paused: Cell<bool>,
 }
 
 impl Gate {
@@ -36,7 +33,14 @@ impl Gate {
             throttled: Cell::new(false),
             told: Cell::new(false),
             asked: Cell::new(false),
+            paused: Cell::new(false),
         })
+    }
+    pub(super) fn has_paused(&self) -> bool {
+        self.paused.get()
+    }
+    pub(super) fn set_paused(&self, paused: bool) {
+        self.paused.set(paused);
     }
     #[track_caller]
     pub(super) fn register_push(self: &Rc<Self>, layer: Layer, producer: Box<dyn Producer>) {
@@ -69,6 +73,13 @@ impl Gate {
             layer.lower().clock().schedule(Duration::ZERO, Box::new(move || failure::drop_quietly(producer)));
         }
         layer.lower().unregister_producer();
+    }
+    /// Untold, for who registers it elsewhere.
+    pub(super) fn take(&self, layer: Layer) -> Option<Taken> {
+        let producer = self.producer.take()?;
+        self.turn.set(self.turn.get() + 1);
+        drop(layer.lower().take_producer());
+        Some(Taken { producer, paused: self.told.get() })
     }
 
     /// The throttle closes or opens. Called by timers, and where a connection begins.

@@ -5,7 +5,7 @@ use super::{
     PRODUCER, PRODUCER_PAUSED, RESUMING, SECURE, WRITE_CLOSING,
 };
 use crate::failure;
-use crate::transport::producer::{Producer, PullProducer, Registered, stop_soon};
+use crate::transport::producer::{Producer, PullProducer, Registered, Taken, stop_soon};
 use crate::transport::{HIGH_WATER, TransportRef};
 use rustls::Connection;
 use std::cell::RefCell;
@@ -153,9 +153,13 @@ impl Layer {
 
     /// Takes the producer that the wire below had before there was TLS.
     pub(super) fn adopt_producer(&self) {
-        if let Some(producer) = self.lower.get().take_producer() {
+        if let Some(Taken { producer, paused }) = self.lower.get().take_producer() {
             self.clear(ADOPTS);
             self.register(producer);
+            if paused {
+                // By those below, who will not say so again: it goes on when the next flush finds nothing against it.
+                self.set(PRODUCER_PAUSED);
+            }
         }
     }
     #[track_caller]

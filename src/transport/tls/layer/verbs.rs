@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::deferred::Deferred;
 use crate::error::ConnectionClosed;
 use crate::failure::Failure;
-use crate::transport::producer::{Producer, PullProducer, Registered};
+use crate::transport::producer::{Producer, PullProducer, Registered, Taken};
 use crate::transport::tls::{Side, TlsInfo};
 use crate::transport::{Transport, TransportRef};
 use std::io::{self, IoSlice};
@@ -148,11 +148,12 @@ impl Transport for Layer {
     fn unregister_producer(&self) {
         self.unregister();
     }
-    fn take_producer(&self) -> Option<Registered> {
+    fn take_producer(&self) -> Option<Taken> {
         let producer = self.producer.take()?;
+        let paused = self.has(super::PRODUCER_PAUSED);
         self.clear(PRODUCER | super::PRODUCER_PAUSED);
         self.unregister_below();
-        Some(producer)
+        Some(Taken { producer, paused })
     }
     fn peer(&self) -> Address {
         self.ends.get().map_or_else(|| self.lower.get().peer(), |(peer, _)| peer.clone())
