@@ -503,6 +503,20 @@ fn a_producer_that_starts_tls_itself_goes_on_through_it() {
 }
 
 #[test]
+fn a_producer_that_starts_tls_itself_holds_the_close_back() {
+    let (near, far, config) = (Record::default(), Record::default(), server());
+    let (pump, _) = memory(
+        starttls_client(&near, |_| {}),
+        Witness::new(&far)
+            .on_data(move |transport, _| transport.register_pull_producer(Starts(Some(config.clone()), 3)))
+            .on_secure(TransportRef::lose_connection),
+    );
+    pump.flush();
+    assert_eq!(near.text(), "gosecretsecretsecret");
+    assert_eq!((far.reason(), near.reason()), (Some(ConnectionClosed::Done), Some(ConnectionClosed::Done)));
+}
+
+#[test]
 fn a_pause_before_stays_and_does_not_keep_the_handshake_back() {
     let (near, far) = (Record::default(), Record::default());
     let config = server();
