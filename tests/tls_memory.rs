@@ -22,7 +22,7 @@ use witness::{Record, Witness};
 
 /// What goes each way: 200 MB by hand (`TLS_MEGABYTES=200`), less as a rule, since it is debug code that moves it.
 fn megabytes() -> usize {
-    std::env::var("TLS_MEGABYTES").ok().and_then(|text| text.parse().ok()).unwrap_or(64)
+    std::env::var("TLS_MEGABYTES").ok().and_then(|text| text.parse().ok()).unwrap_or(32)
 }
 
 /// Writes while nobody pauses it.
