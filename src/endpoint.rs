@@ -13,6 +13,9 @@
 //! | `ProcessEndpoint`, `StandardIOEndpoint` | [`ProcessClientEndpoint`], [`StdioServerEndpoint`] |
 //! | `AdoptedStreamServerEndpoint`, `systemd:` | [`AdoptedServerEndpoint`], [`ActivatedServerEndpoint`] |
 //! | `haproxy:` | [`wrap_server`] with a [`ProxyFactory`](crate::protocols::proxy::ProxyFactory) |
+//!
+//! Green threads connect to any of them with `GreenClientCreator::connect`, and serve any with a `SpawnFactory`. Everything a
+//! name is looked up for goes through [`Reactor::resolve`](crate::Reactor::resolve).
 pub(crate) mod activated;
 mod adopted;
 mod description;

@@ -471,6 +471,31 @@ fn a_full_memory_forgets_what_expires_first_and_large_answers_are_not_kept() {
 }
 
 #[test]
+fn memory_is_bounded_in_records_too() {
+    let script = |asked: &Asked, line: Line| {
+        let many = if asked.name == "large.test" { 257u16 } else { 10 };
+        let ip = |n: u16| [10, 0, n.to_be_bytes()[0], n.to_be_bytes()[1]];
+        line.send((0..many).fold(asked.reply(), |reply, n| reply.ip(&asked.name, ip(n))));
+    };
+    let asked = |answers: usize, names: &[&'static str]| {
+        let names = names.to_vec();
+        let outcome = ask(config().cache(answers), script, |client, _| {
+            names.into_iter().fold(Deferred::succeed(vec![]), |before, name| {
+                let client = client.clone();
+                before.add_callback(move |_| client.lookup_a(name))
+            })
+        });
+        outcome.asked.len()
+    };
+    // However much room there is, an answer of so many records is not worth it.
+    assert_eq!(asked(1000, &["large.test", "large.test"]), 2);
+    // Room for 4 answers is room for 32 records: of 4 answers of 10 the first has made way.
+    assert_eq!(asked(4, &["a.test", "b.test", "c.test", "a.test"]), 3);
+    assert_eq!(asked(4, &["a.test", "b.test", "c.test", "d.test", "b.test", "c.test", "d.test"]), 4);
+    assert_eq!(asked(4, &["a.test", "b.test", "c.test", "d.test", "a.test"]), 5);
+}
+
+#[test]
 fn the_same_question_is_asked_once_at_a_time() {
     let network = Network::new();
     network.set_latency(10 * MS);
