@@ -120,7 +120,10 @@ impl fmt::Display for Leftovers {
 }
 
 /// Demands that nothing is left on a reactor: at the end of a test, before the reactor is closed, or in the last callback of
-/// a [simulation](super::simulate). A connection that is being closed counts until it is gone, a turn or two later.
+/// a [simulation](super::simulate). A connection that is being closed counts until it is gone, a turn or two later; the other
+/// end of it until it has heard of that, which on a [`Network`](super::Network) with latency takes as long as anything does. A
+/// test whose own side closes first waits for it, with `defer_later` or, for a server's, until
+/// [`Network::connections`](super::Network::connections) is 0.
 ///
 /// # Panics
 /// With a list of what is left.
