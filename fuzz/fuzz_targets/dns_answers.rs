@@ -13,6 +13,8 @@ struct Server {
     answer: Rc<[u8]>,
     /// Whether the header's number and the question are as they should be.
     plausible: bool,
+    /// By TCP questions come in pieces too.
+    asked: Vec<u8>,
 }
 impl Server {
     fn message(&self, question: &[u8]) -> Vec<u8> {
@@ -32,9 +34,14 @@ impl DatagramProtocol for Server {
 }
 impl Protocol for Server {
     fn data_received(&mut self, wire: TransportRef, data: &[u8]) {
-        let message = self.message(&data[2.min(data.len())..]);
-        wire.write((message.len() as u16).to_be_bytes());
-        wire.write(message);
+        self.asked.extend_from_slice(data);
+        let Some((length, question)) = self.asked.split_first_chunk() else { return };
+        if let Some(question) = question.get(..usize::from(u16::from_be_bytes(*length))) {
+            let message = self.message(question);
+            wire.write((message.len() as u16).to_be_bytes());
+            wire.write(message);
+            self.asked.clear();
+        }
     }
 }
 
@@ -47,7 +54,7 @@ fuzz_target!(|data: &[u8]| {
         if piece > 0 {
             network.limit_io(piece); // answers by TCP come in such pieces
         }
-        let server = Server { answer: answer.into(), plausible: choice & 1 != 0 };
+        let server = Server { answer: answer.into(), plausible: choice & 1 != 0, asked: Vec::new() };
         reactor.listen_udp("10.0.0.1:53", server.clone())?;
         reactor.listen_tcp("10.0.0.1:53", move || server.clone())?;
         let config = Config::new().server(([10, 0, 0, 1], 53).into()).timeout(Duration::from_millis(1)).attempts(1);
