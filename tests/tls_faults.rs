@@ -47,7 +47,7 @@ fn a_client_refuses_a_certificate_for_another_name() {
     let error = tls_error(near.reason());
     let TlsError::WrongName { expected, presented } = &error else { panic!("{error}") };
     assert_eq!(expected, "other.example");
-    assert!(presented.iter().any(|name| name.contains("localhost")), "{presented:?}");
+    assert!(presented.iter().any(|name| name == "localhost"), "{presented:?}");
     assert!(error.to_string().contains("other.example"), "{error}");
     assert_eq!(near.events(), ["made", "lost"]);
     assert_eq!(tls_error(far.reason()), TlsError::Alert(AlertDescription::BadCertificate));

@@ -83,11 +83,18 @@ impl TlsError {
                 Self::WrongName { expected: "another name".to_owned(), presented: Vec::new() }
             }
             CertificateError::NotValidForNameContext { expected, presented } => {
+                let presented = presented.into_iter().map(plain).collect();
                 Self::WrongName { expected: expected.to_str().into_owned(), presented }
             }
             other => Self::BadCertificate(other),
         }
     }
+}
+
+/// A certificate's name without the debug form in which it comes: `DnsName("localhost")`, `IpAddress(127.0.0.1)`.
+fn plain(name: String) -> String {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    inner.map_or(name.clone(), |inner| inner.trim_matches('"').to_owned())
 }
 
 impl fmt::Display for TlsError {
