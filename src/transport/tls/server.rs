@@ -1,7 +1,6 @@
 //! `ServerConfig`: which certificates a server shows, and which it wants to see. A value; the layer makes connections from it.
 use super::{HANDSHAKE_TIMEOUT, TlsError, pem};
 use crate::failure::Result;
-use rustls::crypto::ring::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier,
@@ -12,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Sessions remembered for those clients that resume by id, not by ticket.
+/// Sessions remembered, for clients that come back. Sealed tickets would take no memory, but a part of each handshake.
 const SESSIONS: usize = 1024;
 
 /// How a server does TLS: versions 1.2 and 1.3, sessions resumed. Cheap to clone; clones share the sessions.
@@ -66,7 +65,6 @@ impl ServerConfig {
         let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Other)?;
         let mut rustls = builder.with_no_client_auth().with_cert_resolver(Arc::new(certificates.clone()));
         rustls.session_storage = ServerSessionMemoryCache::new(SESSIONS);
-        rustls.ticketer = Ticketer::new().map_err(TlsError::Other)?;
         Ok(ServerConfig { certificates: Some(certificates), ..ServerConfig::from(Arc::new(rustls)) })
     }
     /// Shows another certificate to clients that ask for `name` (SNI): a host name, or `*.example.org` for all names one label
@@ -124,7 +122,6 @@ impl ServerConfig {
         rustls.alpn_protocols.clone_from(&old.alpn_protocols);
         // Of sessions without a certificate none is to be resumed.
         rustls.session_storage = ServerSessionMemoryCache::new(SESSIONS);
-        rustls.ticketer = Ticketer::new().map_err(TlsError::Other)?;
         self.rustls = Arc::new(rustls);
         Ok(self)
     }
