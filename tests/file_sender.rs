@@ -619,9 +619,10 @@ fn a_file_goes_over_a_unix_socket() {
 #[test]
 fn a_slow_peer_holds_the_file_back() {
     let file = Temporary::new("slow", &content(50_000_000));
-    let (to, server) = plain_server(|mut stream| {
-        // Until the sender stands still there is nothing to be read.
-        std::thread::sleep(Duration::from_millis(100));
+    let (looked, look) = std::sync::mpsc::channel();
+    let (to, server) = plain_server(move |mut stream| {
+        // Nothing is read before the sender, at a standstill, was looked at.
+        look.recv().expect("somebody looks");
         let mut all = Vec::new();
         stream.read_to_end(&mut all).map(|_| all.len())
     });
@@ -629,13 +630,16 @@ fn a_slow_peer_holds_the_file_back() {
     run(|reactor| {
         let (opened, told) = (file.open(), unsent.clone());
         let made = move || {
-            let (opened, told) = (opened.try_clone().expect("a copy"), told.clone());
+            let (opened, told, looked) = (opened.try_clone().expect("a copy"), told.clone(), looked.clone());
             Probe::new()
                 .on_made(move |t| {
                     let opened = opened.try_clone().expect("a copy");
                     drop(FileSender::new(opened).send(t).add_callback(move |_| t.lose_connection()));
-                    let told = told.clone();
-                    reactor.call_later(Duration::from_millis(60), move || told.set(t.unsent()));
+                    let (told, looked) = (told.clone(), looked.clone());
+                    reactor.call_later(Duration::from_millis(60), move || {
+                        told.set(t.unsent());
+                        looked.send(()).expect("it waits");
+                    });
                 })
                 .on_lost(move |_, _| {
                     let _ = reactor.stop();
